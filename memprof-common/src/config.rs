@@ -1,0 +1,147 @@
+//! What the user side hands to the kernel side: kernel offsets, and the map values that both
+//! read and write.
+
+use crate::layout::PythonLayout;
+use crate::records::member;
+
+/// Offsets into the running kernel's structures, from its BTF, in bytes; a read-only global of
+/// the object (`CONFIG`), so that the verifier sees constants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct KernelConfig {
+    /// `task_struct.mm`
+    pub task_mm: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.exit_code`
+    pub task_exit_code: u32,
+    /// `task_struct.signal`
+    pub task_signal: u32,
+    /// `signal_struct.live`
+    pub signal_live: u32,
+    /// `task_struct.thread.fsbase` (x86-64)
+    pub task_fsbase: u32,
+    /// `mm_struct.rss_stat`
+    pub mm_rss_stat: u32,
+    /// `mm_struct.brk`
+    pub mm_brk: u32,
+    /// `sizeof(struct percpu_counter)`
+    pub percpu_counter_size: u32,
+    /// `percpu_counter.count`
+    pub percpu_counter_count: u32,
+    /// `percpu_counter.counters`
+    pub percpu_counter_counters: u32,
+    /// `bpf_array.pptrs`
+    pub bpf_array_pptrs: u32,
+    /// Possible CPUs: how many counters are summed.
+    pub cpus: u32,
+    /// 1: children of traced processes are traced too.
+    pub follow_forks: u32,
+    /// 1: never skip a walk by the rep shortcut (a checking mode).
+    pub no_shortcut: u32,
+}
+const _: () = assert!(size_of::<KernelConfig>() == 64);
+
+/// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
+/// address space can send it first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pending {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte; a fault here continues the range.
+    pub end: u64,
+    /// Stack id.
+    pub stack: u64,
+    /// Time of the last fault.
+    pub time_ns: u64,
+    /// Thread. 0: nothing pending.
+    pub tid: u32,
+    /// Pages.
+    pub pages: u32,
+    /// Kernel events merged.
+    pub events: u32,
+    /// [`member`].
+    pub member: u32,
+    /// `Header::op`.
+    pub op: u32,
+    /// `Header::flags`.
+    pub flags: u32,
+}
+
+/// Value of the `PROCESSES` map, keyed by pid (tgid): one a traced process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Process {
+    /// Where Python keeps its frames. Written by the user side, copied at fork.
+    pub layout: PythonLayout,
+    /// Resident pages by member after the last event.
+    pub rss_pages: [i64; member::COUNT],
+    /// The range not yet sent.
+    pub pending: Pending,
+    /// 1 while a CPU works on `pending`.
+    pub lock: u32,
+    /// Raised when ids of stacks must not be reused (exec).
+    pub generation: u32,
+}
+const _: () = assert!(size_of::<Process>() == 104 + 32 + 56 + 8);
+
+/// The registers that tell whether two faults come from the same instance of one `rep`
+/// instruction (x86-64).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RepState {
+    /// Address of the instruction.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// `rdi + rcx` (stosb, movsb): one past the last byte to write.
+    pub end: u64,
+    /// Bytes left.
+    pub left: u64,
+}
+
+/// Values of [`Thread::fault`].
+pub mod fault {
+    /// No fault since the last growth was placed.
+    pub const NONE: u32 = 0;
+    /// A fault in user mode.
+    pub const USER: u32 = 1;
+    /// A fault the kernel took for the program.
+    pub const KERNEL: u32 = 2;
+}
+
+/// Value of the `THREADS` map, keyed by tid: one a thread of a traced process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Thread {
+    /// Its process.
+    pub pid: u32,
+    /// One of [`fault`].
+    pub fault: u32,
+    /// Address of the last fault.
+    pub fault_address: u64,
+    /// Registers at the last fault.
+    pub rep: RepState,
+    /// Registers at the fault whose stack is `stack`.
+    pub walked: RepState,
+    /// Id of the last stack of this thread.
+    pub stack: u64,
+    /// `walk_result` of the last walk.
+    pub op: u32,
+    /// `flag` bits of the last walk.
+    pub flags: u32,
+    /// Instruction address that is known to hold a byte-wise `rep stos`/`rep movs`.
+    pub rep_ip: u64,
+    /// System call under way that changes the address space, as number + 1. 0: none.
+    pub syscall: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+    /// Its first four arguments.
+    pub arguments: [u64; 4],
+    /// Pages by member that became resident inside it without a fault (populate).
+    pub populated_pages: [u32; member::COUNT],
+}
+const _: () = assert!(size_of::<Thread>() == 16 + 32 + 32 + 16 + 8 + 8 + 32 + 16);

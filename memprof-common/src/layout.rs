@@ -1,0 +1,107 @@
+//! Where things lie in one CPython process: everything the frame walk needs, as numbers.
+//!
+//! The user side fills a [`PythonLayout`] in (from its table of versions, or from the process's
+//! own `_Py_DebugOffsets`) and hands it to the kernel side, one a process. The kernel side and
+//! the tests walk with the same numbers.
+
+/// How the kernel side finds the `PyThreadState` of the running thread.
+pub mod thread_source {
+    /// The process has no usable layout (yet): nothing is walked.
+    pub const NONE: u32 = 0;
+    /// `pthread_getspecific(autoTSSkey)`: CPython 3.7–3.14. `source_address` is the address of
+    /// the `Py_tss_t`.
+    pub const PTHREAD_KEY: u32 = 1;
+    /// A word at a fixed offset from the thread pointer (`_Py_tss_gilstate`): CPython 3.15.
+    /// `source_address` is that offset, as a two's complement number.
+    pub const TLS_OFFSET: u32 = 2;
+}
+
+/// [`PythonLayout::frame_owner`] of versions whose frames have no owner field.
+pub const NO_FIELD: u16 = 0xffff;
+
+/// Offsets of one CPython process. All in bytes; `0` in `thread_source` means "not usable".
+///
+/// Names follow CPython's structures. The sources of the numbers stand in the user side's table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PythonLayout {
+    /// One of [`thread_source`].
+    pub thread_source: u32,
+    /// `0xMMmm`: major and minor version, e.g. `0x030b` for 3.11.
+    pub version: u32,
+    /// Meaning depends on [`thread_source`].
+    pub source_address: u64,
+    /// Address of the runtime's `_finalizing` pointer; 0 when unknown. Non-NULL there means that
+    /// the interpreter is shutting down.
+    pub finalizing_address: u64,
+    /// Start and end of the mapping that holds the interpreter's own static code objects (the
+    /// shim of `__init__` in 3.13+): frames with such a code are not shown. 0, 0 when unused.
+    pub image_start: u64,
+    /// See [`Self::image_start`].
+    pub image_end: u64,
+    /// Thread pointer to `pthread_key_data` of key 0 (`data` field), e.g. `0x318` on glibc x86-64.
+    pub pthread_data: u32,
+    /// First byte of `PyThreadState` that the walk reads, and how many: one read covers the
+    /// frame word and `thread_id`. At most [`crate::walk::THREAD_STATE_BYTES`].
+    pub tstate_start: u16,
+    /// See [`Self::tstate_start`].
+    pub tstate_len: u16,
+    /// `PyThreadState.frame` / `.cframe` / `.current_frame`.
+    pub tstate_frame: u16,
+    /// `PyThreadState.thread_id`.
+    pub tstate_thread_id: u16,
+    /// 1 when `tstate_frame` is a `_PyCFrame *` (3.11, 3.12).
+    pub has_cframe: u16,
+    /// `_PyCFrame.current_frame`.
+    pub cframe_current_frame: u16,
+    /// Bytes of a frame that must be readable: the highest field used plus its size, a multiple
+    /// of 8.
+    pub frame_bytes: u16,
+    /// 1: frames lie together in the datastack, read a page at a time (3.11+). 0: frames are heap
+    /// objects, read one by one (3.10 and older).
+    pub frame_paged: u16,
+    /// `f_code` / `f_executable`.
+    pub frame_code: u16,
+    /// `f_back` / `previous`.
+    pub frame_previous: u16,
+    /// `f_lasti` / `prev_instr` / `instr_ptr`.
+    pub frame_instr: u16,
+    /// `owner` (u8), or [`NO_FIELD`].
+    pub frame_owner: u16,
+    /// Owners from this value up are shims of the interpreter (3 in 3.12+; 255: none).
+    pub frame_shim_owner: u16,
+    /// Bits to clear in the code word (3 for the tagged references of 3.14+).
+    pub code_tag_mask: u16,
+    /// `PyCodeObject`: bytes to read to cover the fields below, a multiple of 8, at most
+    /// [`crate::records::CODE_OBJECT_BYTES`].
+    pub code_bytes: u16,
+    /// `co_firstlineno` (i32).
+    pub code_firstlineno: u16,
+    /// `co_flags` (i32).
+    pub code_flags: u16,
+    /// `co_filename`.
+    pub code_filename: u16,
+    /// `co_qualname` (3.11+) or `co_name`.
+    pub code_name: u16,
+    /// `co_linetable` (3.10+) or `co_lnotab`.
+    pub code_linetable: u16,
+    /// `co_code_adaptive` (3.11+): start of the byte code inside the code object. 0 when the
+    /// instruction word already is an offset.
+    pub code_adaptive: u16,
+    /// `PyASCIIObject.length`.
+    pub unicode_length: u16,
+    /// `PyASCIIObject.state`.
+    pub unicode_state: u16,
+    /// Characters of a compact ASCII string.
+    pub unicode_ascii_data: u16,
+    /// Characters of a compact non-ASCII string.
+    pub unicode_compact_data: u16,
+    /// `PyBytesObject.ob_size`.
+    pub bytes_size: u16,
+    /// `PyBytesObject.ob_sval`.
+    pub bytes_data: u16,
+    /// Keeps the size a multiple of 8.
+    pub _padding: [u16; 3],
+}
+
+const _: () = assert!(size_of::<PythonLayout>() == 104);

@@ -1,0 +1,260 @@
+//! The records of the ring buffer. Each begins with a [`Header`]; `kind` names the rest.
+//!
+//! All integers are in the machine's byte order (both sides run on one machine). Times are
+//! `CLOCK_MONOTONIC` nanoseconds. Addresses and lengths are bytes of the target's address space.
+
+/// Values of [`Header::kind`].
+pub mod kind {
+    /// [`super::Growth`]
+    pub const GROWTH: u16 = 1;
+    /// [`super::Stack`], followed by `depth` [`super::RawFrame`]s
+    pub const STACK: u16 = 2;
+    /// [`super::Code`], followed by `linetable_stored` bytes
+    pub const CODE: u16 = 3;
+    /// [`super::AddressSpace`]
+    pub const ADDRESS_SPACE: u16 = 4;
+    /// [`super::Task`]
+    pub const TASK: u16 = 5;
+}
+
+/// What every record begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u16,
+    /// Meaning depends on the kind.
+    pub op: u16,
+    /// Process (the kernel's tgid, initial pid namespace).
+    pub pid: u32,
+    /// Thread (the kernel's pid).
+    pub tid: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// When it happened.
+    pub time_ns: u64,
+}
+
+/// Bits of [`Header::flags`].
+pub mod flag {
+    /// The interpreter of this process had begun to shut down.
+    pub const FINALIZING: u32 = 1;
+    /// The stack is cut at the root side: deeper than the limit, or a read failed.
+    pub const TRUNCATED: u32 = 2;
+    /// Growth taken by the kernel for the program (inside read(), populate, …).
+    pub const IN_KERNEL: u32 = 4;
+    /// The page is known to lie in the 64 KiB around `start`, not exactly there (fault-around).
+    pub const AROUND: u32 = 8;
+    /// The place is not known: `start` and `end` are 0, only `pages` counts.
+    pub const UNPLACED: u32 = 16;
+}
+
+/// Values of `Header::op` of a [`Growth`]: what the walk found.
+pub mod walk_result {
+    /// `stack` is valid.
+    pub const STACK: u16 = 0;
+    /// The process has no Python layout: not Python, or not recognised yet.
+    pub const NO_LAYOUT: u16 = 1;
+    /// The thread has no `PyThreadState`.
+    pub const NO_THREAD_STATE: u16 = 2;
+    /// The thread has a `PyThreadState` and no frame: the interpreter's own C code.
+    pub const NO_FRAME: u16 = 3;
+    /// A read failed before the first frame.
+    pub const FAILED: u16 = 4;
+}
+
+/// `enum mm_counter` of the kernel (include/linux/mm_types_task.h): what a page counts as.
+pub mod member {
+    /// MM_FILEPAGES
+    pub const FILE: u32 = 0;
+    /// MM_ANONPAGES
+    pub const ANON: u32 = 1;
+    /// MM_SWAPENTS
+    pub const SWAP: u32 = 2;
+    /// MM_SHMEMPAGES
+    pub const SHMEM: u32 = 3;
+    /// How many there are.
+    pub const COUNT: usize = 4;
+}
+
+/// Pages became resident: one fault, or neighbouring faults of one stack merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Growth {
+    /// `op`: one of [`walk_result`]. `time_ns`: of the last fault merged.
+    pub header: Header,
+    /// First byte of the first page.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// Id of the stack, 0 without one.
+    pub stack: u64,
+    /// Pages that became resident; equals `(end - start) / PAGE_BYTES` unless
+    /// [`flag::AROUND`] or [`flag::UNPLACED`] is set.
+    pub pages: u32,
+    /// Events of the kernel that were merged into this record.
+    pub events: u32,
+    /// One of [`member`].
+    pub member: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+}
+const _: () = assert!(size_of::<Growth>() == 64);
+
+/// One frame as the kernel side saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct RawFrame {
+    /// Address of the code object in bits 0–55 (tag bits cleared), the frame's owner in 56–63.
+    pub code: u64,
+    /// The instruction word as CPython keeps it: `f_lasti` (≤ 3.10, low 32 bits) or an address.
+    pub instr: u64,
+}
+
+impl RawFrame {
+    /// Bits of [`RawFrame::code`] that hold the address.
+    pub const CODE_MASK: u64 = (1 << 56) - 1;
+
+    /// Address of the code object.
+    pub const fn code_address(self) -> u64 {
+        self.code & Self::CODE_MASK
+    }
+
+    /// `_PyInterpreterFrame.owner`; 0 where the version has none.
+    pub const fn owner(self) -> u8 {
+        (self.code >> 56) as u8
+    }
+}
+
+/// A stack seen for the first time. Its frames follow, leaf first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Stack {
+    /// `flags`: [`flag::TRUNCATED`].
+    pub header: Header,
+    /// The id that growth records name. Unique within a process.
+    pub id: u64,
+    /// Frames that follow.
+    pub depth: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+}
+const _: () = assert!(size_of::<Stack>() == 40);
+
+/// Bytes of a code object that are read at once; the largest in use is 216 (3.14).
+pub const CODE_OBJECT_BYTES: usize = 256;
+/// Room for the characters of a qualified name, in bytes.
+pub const NAME_BYTES: usize = 256;
+/// Room for the characters of a file name, in bytes.
+pub const FILENAME_BYTES: usize = 512;
+/// Room for a line table. Longer ones are cut; the user side then reads the rest itself.
+pub const LINETABLE_BYTES: usize = 8192;
+
+/// How a string is stored in a [`Code`] record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Text {
+    /// Length in code points, as the target says.
+    pub length: u32,
+    /// Bytes stored; less than `length * width` when it was cut.
+    pub stored: u16,
+    /// Bytes a code point: 1, 2 or 4. 0: unreadable. Width 1 is Latin-1.
+    pub width: u16,
+}
+
+/// A code object seen for the first time in this process. Comes before the stack that uses it.
+/// The line table's bytes follow.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Code {
+    /// Common part.
+    pub header: Header,
+    /// Address of the code object.
+    pub address: u64,
+    /// Mixed from the fields that identify the object: another value at the same address is
+    /// another code object.
+    pub identity: u64,
+    /// `co_firstlineno`.
+    pub first_line: i32,
+    /// `co_flags`.
+    pub co_flags: u32,
+    /// `PythonLayout::version` of the process.
+    pub version: u32,
+    /// Length of the line table in the target.
+    pub linetable_len: u32,
+    /// Bytes of it that follow this record.
+    pub linetable_stored: u32,
+    /// `PythonLayout::code_adaptive`.
+    pub code_adaptive: u32,
+    /// Address of the line table's first byte, for what was cut.
+    pub linetable_address: u64,
+    /// Describes `name_data`.
+    pub name: Text,
+    /// Describes `filename_data`.
+    pub filename: Text,
+    /// Characters of the name.
+    pub name_data: [u8; NAME_BYTES],
+    /// Characters of the file name.
+    pub filename_data: [u8; FILENAME_BYTES],
+}
+const _: () = assert!(size_of::<Code>() == 88 + NAME_BYTES + FILENAME_BYTES);
+
+/// Values of `Header::op` of an [`AddressSpace`] record.
+pub mod space_op {
+    /// The range is about to be given back: munmap, MADV_DONTNEED, brk shrink, MAP_FIXED over.
+    pub const UNMAP: u16 = 1;
+    /// mremap moved `[start, start+len)` to `[new_start, new_start+new_len)`.
+    pub const MOVE: u16 = 2;
+    /// mmap made a range: `[start, start+len)`.
+    pub const MAP: u16 = 3;
+    /// brk grew: `[start, start+len)`.
+    pub const BRK_GROW: u16 = 4;
+    /// An UNMAP that was announced failed: the range is still there.
+    pub const UNMAP_FAILED: u16 = 5;
+    /// A file was mapped executable in a process without layout: look for an interpreter.
+    pub const MAP_EXECUTABLE: u16 = 6;
+}
+
+/// A system call changed the address space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct AddressSpace {
+    /// `op`: one of [`space_op`].
+    pub header: Header,
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub len: u64,
+    /// For moves.
+    pub new_start: u64,
+    /// For moves.
+    pub new_len: u64,
+    /// Id of the Python stack that asked (MAP and BRK_GROW), 0 without one.
+    pub stack: u64,
+}
+const _: () = assert!(size_of::<AddressSpace>() == 64);
+
+/// Values of `Header::op` of a [`Task`] record.
+pub mod task_op {
+    /// `header.pid` was forked by `other`; `rss_pages` is what it has resident.
+    pub const FORK: u16 = 1;
+    /// `header.pid` executed a new program.
+    pub const EXEC: u16 = 2;
+    /// The last thread of `header.pid` has gone. `other`: the wait status.
+    pub const EXIT: u16 = 3;
+}
+
+/// A process began, changed its program, or ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Task {
+    /// `op`: one of [`task_op`].
+    pub header: Header,
+    /// Meaning depends on the op.
+    pub other: u32,
+    /// FORK: 1 when the child shares its parent's address space (vfork).
+    pub shares_memory: u32,
+    /// Resident pages by [`member`].
+    pub rss_pages: [i64; member::COUNT],
+}
+const _: () = assert!(size_of::<Task>() == 64);

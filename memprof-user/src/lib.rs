@@ -1,0 +1,19 @@
+//! The user side of memprof-ebpf: reads the kernel side's records, knows which stack owns which
+//! resident page, and turns that into files and reports.
+//!
+//! The way of the data: [`bpf`] (ring buffer) → [`decode`] → [`model`] → [`model::Profile`] →
+//! [`capture`], [`sink`], [`report`]. A [`model::Profile`] is finished and immutable; every view
+//! is made from it, with no root and no process.
+
+pub mod bpf;
+pub mod capture;
+pub mod cli;
+pub mod decode;
+pub mod error;
+pub mod model;
+pub mod python;
+pub mod report;
+pub mod sink;
+pub mod target;
+
+pub use error::{Error, Exit, Result};
