@@ -18,7 +18,7 @@ pub struct Frame {
     pub name: String,
     /// Path; empty for a kind.
     pub file: String,
-    /// Line; 0 for a kind.
+    /// Line; 0 for a kind, and when it is not known.
     pub line: u32,
 }
 
@@ -34,11 +34,15 @@ impl Frame {
         }
         let parts = || {
             let (name, place) = text.strip_suffix(')')?.rsplit_once(" (")?;
-            let (file, line) = place.rsplit_once(':')?;
+            // A line that is not known is left out; a path may have colons of its own.
+            let known = place
+                .rsplit_once(':')
+                .and_then(|(file, line)| Some((file, line.parse().ok()?)));
+            let (file, line) = known.unwrap_or((place, 0));
             Some(Frame {
                 name: name.into(),
                 file: file.into(),
-                line: line.parse().ok()?,
+                line,
             })
         };
         parts().unwrap_or_else(|| panic!("no frame: {text:?}"))

@@ -101,8 +101,8 @@ pub struct Loss {
     pub stacks_failed: u64,
     pub unknown_threads: u64,
     /// Counters beyond the contract's four.
-    #[serde(flatten)]
-    pub other: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    pub other: BTreeMap<String, u64>,
 }
 
 impl Report {
@@ -171,7 +171,7 @@ impl Report {
             loss.stacks_failed,
             loss.unknown_threads,
         ];
-        let other = loss.other.values().filter_map(serde_json::Value::as_u64);
+        let other = loss.other.values().copied();
         assert!(
             contract.into_iter().chain(other).all(|n| n == 0),
             "lost: {loss:?}"

@@ -253,3 +253,38 @@ fn run_workload(session: &Session, python: &Path, name: &str) -> Worker {
     let ended = session.run(&["run", "--force", "-o", "out", "--", &python, &script]);
     truth::parse::<Worker>(&ended.stdout).remove(0)
 }
+
+#[test]
+fn the_text_report_and_a_pipe_that_nobody_reads() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter("3.12")) else {
+        return;
+    };
+    let script = workload("growth.py");
+    let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
+    session.run(&["run", "-o", "out", "--", &python, &script]);
+    let text = session.run(&["report", "out.memprof"]).stdout;
+    for word in ["keep_bytes", "growth.py", "MiB"] {
+        assert!(text.contains(word), "no {word} in the report:\n{text}");
+    }
+    for args in [
+        &["report", "out.memprof"][..],
+        &["report", "out.memprof", "--json"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = session
+            .command(args)
+            .stdout(writer)
+            .output()
+            .expect("start");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{}: {said}",
+            output.status
+        );
+    }
+}
