@@ -79,6 +79,8 @@ fn rustflags(tools: &Tools) -> Vec<String> {
     let mut flags = vec![
         // aya-ebpf has no other way to know whose registers a probe reads.
         format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
+        // Compare-and-exchange and 32-bit jumps (Linux 5.12).
+        "-Ctarget-cpu=v3".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", tools.linker.display()),
