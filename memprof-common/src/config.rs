@@ -77,6 +77,9 @@ pub struct Pending {
 pub struct Process {
     /// Where Python keeps its frames. Written by the user side, copied at fork.
     pub layout: PythonLayout,
+    /// Address of its `mm_struct`, as a mere number; 0 until the first event tells it. Events of
+    /// another one (a child being forked, a program being executed) are not this process's.
+    pub mm: u64,
     /// Resident pages by member after the last event.
     pub rss_pages: [i64; member::COUNT],
     /// The range not yet sent.
@@ -86,7 +89,22 @@ pub struct Process {
     /// Raised when ids of stacks must not be reused (exec).
     pub generation: u32,
 }
-const _: () = assert!(size_of::<Process>() == 104 + 32 + 56 + 8);
+const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 56 + 8);
+
+/// Value of the `LAYOUTS` map, keyed by pid: a layout found after the process was traced (it has
+/// just been executed), for the kernel side to take over. It writes its own entry in `PROCESSES`
+/// itself, so that no count is overwritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LayoutOffer {
+    /// What was found.
+    pub layout: PythonLayout,
+    /// [`Process::generation`] that it was found in: after another exec it is stale.
+    pub generation: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+}
+const _: () = assert!(size_of::<LayoutOffer>() == 112);
 
 /// The registers that tell whether two faults come from the same instance of one `rep`
 /// instruction (x86-64).

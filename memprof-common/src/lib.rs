@@ -14,7 +14,7 @@ pub mod loss;
 pub mod records;
 pub mod walk;
 
-pub use config::{KernelConfig, Process, Thread};
+pub use config::{KernelConfig, LayoutOffer, Process, Thread};
 pub use layout::PythonLayout;
 pub use loss::Loss;
 

@@ -43,8 +43,9 @@ pub mod flag {
     pub const TRUNCATED: u32 = 2;
     /// Growth taken by the kernel for the program (inside read(), populate, …).
     pub const IN_KERNEL: u32 = 4;
-    /// The page is known to lie in the 64 KiB around `start`, not exactly there (fault-around).
-    pub const AROUND: u32 = 8;
+    /// The pages lie somewhere in `[start, end)`, which is larger than they are (fault-around,
+    /// populate of a partly resident range).
+    pub const WITHIN: u32 = 8;
     /// The place is not known: `start` and `end` are 0, only `pages` counts.
     pub const UNPLACED: u32 = 16;
 }
@@ -90,7 +91,7 @@ pub struct Growth {
     /// Id of the stack, 0 without one.
     pub stack: u64,
     /// Pages that became resident; equals `(end - start) / PAGE_BYTES` unless
-    /// [`flag::AROUND`] or [`flag::UNPLACED`] is set.
+    /// [`flag::WITHIN`] or [`flag::UNPLACED`] is set.
     pub pages: u32,
     /// Events of the kernel that were merged into this record.
     pub events: u32,
@@ -148,7 +149,7 @@ pub const NAME_BYTES: usize = 256;
 /// Room for the characters of a file name, in bytes.
 pub const FILENAME_BYTES: usize = 512;
 /// Room for a line table. Longer ones are cut; the user side then reads the rest itself.
-pub const LINETABLE_BYTES: usize = 8192;
+pub const LINETABLE_BYTES: usize = 4096;
 
 /// How a string is stored in a [`Code`] record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,14 +206,10 @@ pub mod space_op {
     pub const UNMAP: u16 = 1;
     /// mremap moved `[start, start+len)` to `[new_start, new_start+new_len)`.
     pub const MOVE: u16 = 2;
-    /// mmap made a range: `[start, start+len)`.
-    pub const MAP: u16 = 3;
-    /// brk grew: `[start, start+len)`.
-    pub const BRK_GROW: u16 = 4;
     /// An UNMAP that was announced failed: the range is still there.
-    pub const UNMAP_FAILED: u16 = 5;
+    pub const UNMAP_FAILED: u16 = 3;
     /// A file was mapped executable in a process without layout: look for an interpreter.
-    pub const MAP_EXECUTABLE: u16 = 6;
+    pub const MAP_EXECUTABLE: u16 = 4;
 }
 
 /// A system call changed the address space.
@@ -229,16 +226,14 @@ pub struct AddressSpace {
     pub new_start: u64,
     /// For moves.
     pub new_len: u64,
-    /// Id of the Python stack that asked (MAP and BRK_GROW), 0 without one.
-    pub stack: u64,
 }
-const _: () = assert!(size_of::<AddressSpace>() == 64);
+const _: () = assert!(size_of::<AddressSpace>() == 56);
 
 /// Values of `Header::op` of a [`Task`] record.
 pub mod task_op {
     /// `header.pid` was forked by `other`; `rss_pages` is what it has resident.
     pub const FORK: u16 = 1;
-    /// `header.pid` executed a new program.
+    /// `header.pid` executed a new program. `other`: its generation from now on.
     pub const EXEC: u16 = 2;
     /// The last thread of `header.pid` has gone. `other`: the wait status.
     pub const EXIT: u16 = 3;

@@ -58,15 +58,12 @@ pub enum Step {
     Failed,
 }
 
-/// Address of the running thread's `PyThreadState`. `thread_pointer` is the base of its TLS
-/// (`fsbase` on x86-64).
+/// Distance from the thread pointer to the word that holds the `PyThreadState *`. The same for
+/// all threads of a process once its interpreter is initialised, so the caller may keep it.
 #[inline(always)]
-pub fn thread_state<M: Memory>(
-    layout: &PythonLayout,
-    thread_pointer: u64,
-    memory: &mut M,
-) -> Result<u64, NoFrame> {
-    let slot = match layout.thread_source {
+pub fn thread_slot<M: Memory>(layout: &PythonLayout, memory: &mut M) -> Result<u64, NoFrame> {
+    match layout.thread_source {
+        thread_source::TLS_OFFSET => Ok(layout.source_address),
         thread_source::PTHREAD_KEY => {
             // Py_tss_t { int _is_initialized; pthread_key_t _key; } (Include/cpython/pythread.h)
             if !memory.fill(layout.source_address, 8) {
@@ -80,20 +77,38 @@ pub fn thread_state<M: Memory>(
             if key >= MAX_PTHREAD_KEY {
                 return Err(NoFrame::Failed);
             }
-            thread_pointer
-                .wrapping_add(layout.pthread_data as u64)
-                .wrapping_add(key as u64 * 16)
+            Ok(layout.pthread_data as u64 + key as u64 * 16)
         }
-        thread_source::TLS_OFFSET => thread_pointer.wrapping_add(layout.source_address),
-        _ => return Err(NoFrame::NoLayout),
-    };
-    if !memory.fill(slot, 8) {
+        _ => Err(NoFrame::NoLayout),
+    }
+}
+
+/// Address of the running thread's `PyThreadState`. `thread_pointer` is the base of its TLS
+/// (`fsbase` on x86-64), `slot` what [`thread_slot`] gave.
+#[inline(always)]
+pub fn thread_state_in<M: Memory>(
+    slot: u64,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Result<u64, NoFrame> {
+    if !memory.fill(thread_pointer.wrapping_add(slot), 8) {
         return Err(NoFrame::Failed);
     }
     match memory.word(0) {
         0 => Err(NoFrame::NoThreadState),
         tstate => Ok(tstate),
     }
+}
+
+/// [`thread_slot`] and [`thread_state_in`] in one.
+#[inline(always)]
+pub fn thread_state<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Result<u64, NoFrame> {
+    let slot = thread_slot(layout, memory)?;
+    thread_state_in(slot, thread_pointer, memory)
 }
 
 /// Address of the innermost frame of a thread state.

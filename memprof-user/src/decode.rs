@@ -212,7 +212,6 @@ fn address_space(header: Header, mut record: &[u8]) -> Result<Event, DecodeError
         len: record.get_u64_ne(),
         new_start: record.get_u64_ne(),
         new_len: record.get_u64_ne(),
-        stack: record.get_u64_ne(),
     }))
 }
 

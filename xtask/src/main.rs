@@ -1,2 +1,51 @@
-//! xtask
-fn main() {}
+//! Every chore of memprof-ebpf behind one door: `cargo xtask <chore>`.
+//!
+//! A chore is a file; this one is the list of them. A build that needs a second compiler, a
+//! linker from crates.io and root for some of its tests would otherwise live in a page of
+//! instructions, and instructions are not tested.
+
+mod bpf_linker;
+mod build_ebpf;
+mod command;
+mod packages;
+mod setup;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of memprof-ebpf")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what is missing for building the BPF object
+    Setup {
+        /// Change nothing: say what is there and fail when something is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the BPF object into target/bpf/memprof-probes.o
+    BuildEbpf,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Setup { check: true } => setup::check(),
+        Chore::Setup { check: false } => setup::install().map(drop),
+        Chore::BuildEbpf => build_ebpf::build().map(drop),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,33 @@
-//! report
+//! What a person or a script reads about a profile: tables, a verdict in sentences, JSON.
+//!
+//! All of it is made from one tally, so that no two views of a run can disagree. Nothing here does
+//! I/O: the caller prints.
+
+mod columns;
+mod filter;
+mod human;
+mod json;
+mod tally;
+mod text;
+mod verdict;
+
+pub use filter::only_pid;
+pub use human::{share, size};
+pub use json::json;
+pub use tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};
+pub use text::{table, text};
+pub use verdict::loss_line;
+
+use crate::sink::View;
+
+/// What a report shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportOptions {
+    /// By which bytes rows are ranked.
+    pub view: View,
+    /// Rows of each ranked table; None: all in JSON, [`DEFAULT_ROWS`] in text.
+    pub rows: Option<usize>,
+}
+
+/// Rows of each ranked table in text.
+pub const DEFAULT_ROWS: usize = 20;

@@ -1,1 +1,35 @@
-//! target
+//! What the operating system says about a process, seen from outside: who it is, what it has
+//! mapped, what is in its memory and in the files it runs.
+//!
+//! Everything here is input from a process that is not trusted and that may end at any moment:
+//! lengths are bound, and "it has gone" is an ordinary result. Nothing here writes to a process
+//! or stops it. `memory` holds the only `unsafe` of this module.
+
+pub mod elf;
+pub mod mappings;
+pub mod memory;
+pub mod open;
+pub mod process;
+pub mod rss;
+
+pub use elf::{Image, Symbol};
+pub use mappings::{Mapping, Mappings};
+pub use memory::{ProcessMemory, ReadMemory};
+pub use process::{Target, children, descendants};
+pub use rss::{Rollup, Rss};
+
+use std::io::{self, Read};
+
+/// Reads a file of /proc whole, up to `limit` bytes; what lies beyond is left out.
+fn read_bounded(path: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The error for a process that ended while it was looked at.
+fn gone(pid: u32) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("process {pid} has gone"))
+}

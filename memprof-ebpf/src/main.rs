@@ -1,0 +1,34 @@
+//! The kernel side: one family of hooks a file under [`probes`]; what they share stands beside
+//! them. It knows addresses and numbers, never names, files or policy.
+//!
+//! Safety: every access here goes through the verifier, which refuses what is not proven. The
+//! `unsafe` blocks are raw pointers into map values, BTF-typed kernel pointers, and helpers.
+#![no_std]
+#![no_main]
+#![expect(
+    internal_features,
+    reason = "compare-and-exchange: the BPF target has no AtomicU32 methods for it"
+)]
+#![feature(core_intrinsics)]
+
+mod code;
+mod emit;
+mod kernel;
+mod maps;
+mod memory;
+mod probes;
+mod stack;
+
+/// The version of every shared layout, for the loader to compare.
+#[unsafe(no_mangle)]
+static ABI: u32 = memprof_common::ABI_VERSION;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,130 @@
+//! Every map and global of the object, and the loss counters' one way in.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use memprof_common::{
+    KernelConfig, LayoutOffer, Loss, Process, Thread,
+    records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
+    walk::MAX_FRAMES,
+};
+
+/// Offsets into kernel structures. Read with `read_volatile`, so that the verifier, not the
+/// compiler, sees the values that the loader put there.
+#[unsafe(no_mangle)]
+pub static CONFIG: KernelConfig = KernelConfig {
+    task_mm: 0,
+    task_pid: 0,
+    task_tgid: 0,
+    task_exit_code: 0,
+    task_signal: 0,
+    signal_live: 0,
+    task_fsbase: 0,
+    mm_rss_stat: 0,
+    mm_brk: 0,
+    percpu_counter_size: 0,
+    percpu_counter_count: 0,
+    percpu_counter_counters: 0,
+    bpf_array_pptrs: 0,
+    cpus: 0,
+    follow_forks: 0,
+    no_shortcut: 0,
+};
+
+/// One field of [`CONFIG`] as a constant for the verifier.
+macro_rules! config {
+    ($field:ident) => {
+        $crate::maps::constant(&raw const $crate::maps::CONFIG.$field)
+    };
+}
+pub(crate) use config;
+
+/// Reads a field of [`CONFIG`] as the loader set it.
+#[inline(always)]
+pub fn constant(field: *const u32) -> u32 {
+    // SAFETY: only `config!` calls this, with the address of a field.
+    unsafe { core::ptr::read_volatile(field) }
+}
+
+/// All records, in the order in which they happened on each address space.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Traced processes, by pid.
+#[map]
+pub static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(8192, 0);
+
+/// Layouts that the user side found after an exec, by pid.
+#[map]
+pub static LAYOUTS: HashMap<u32, LayoutOffer> = HashMap::with_max_entries(1024, 0);
+
+/// Threads of traced processes, by tid.
+#[map]
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
+
+/// Stacks already sent, by id. An evicted one is sent again.
+#[map]
+pub static STACKS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(65536, 0);
+
+/// Key of [`CODES`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CodeKey {
+    pub pid: u32,
+    pub generation: u32,
+    pub address: u64,
+}
+
+/// Code objects already sent, with what identifies them.
+#[map]
+pub static CODES: LruHashMap<CodeKey, u64> = LruHashMap::with_max_entries(65536, 0);
+
+/// Loss counters, indexed by [`Loss`].
+#[map]
+pub static LOSS: PerCpuArray<u64> = PerCpuArray::with_max_entries(16, 0);
+
+/// Buffers too large for the 512-byte stack. The hooks that use them run with preemption off,
+/// so one a CPU is enough. A per-CPU value may have 32 KiB (`PCPU_MIN_UNIT_SIZE`).
+#[repr(C)]
+pub struct Scratch {
+    /// Twice the largest window, so that a masked offset plus eight bytes stays inside.
+    pub window: [u64; 1024 + 8],
+    pub code_object: [u64; CODE_OBJECT_BYTES / 8 + 8],
+    pub stack: records::Stack,
+    pub frames: [RawFrame; MAX_FRAMES as usize],
+    pub code: records::Code,
+    pub linetable: [u8; LINETABLE_BYTES],
+}
+
+const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
+
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// CPUs whose counters are summed one by one at most.
+pub const MAX_CPUS: usize = 16;
+
+/// Distances from a per-CPU pointer to each CPU's copy; see [`crate::kernel`].
+#[repr(C)]
+pub struct CpuOffsets {
+    pub ready: u64,
+    /// Where a pointer becomes a number.
+    pub cell: u64,
+    pub offsets: [u64; MAX_CPUS],
+}
+
+#[map]
+pub static CPU_OFFSETS: Array<CpuOffsets> = Array::with_max_entries(1, 0);
+
+/// A per-CPU variable whose addresses on all CPUs are known to helpers.
+#[map]
+pub static CPU_PROBE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Counts one loss.
+#[inline(always)]
+pub fn lose(loss: Loss) {
+    if let Some(counter) = LOSS.get_ptr_mut(loss as u32) {
+        unsafe { *counter += 1 };
+    }
+}

@@ -1,0 +1,290 @@
+//! System calls that change the address space. What takes pages away is told before it happens,
+//! so that whoever is given the addresses next comes after it; what needs the result is told on
+//! return.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use memprof_common::{
+    PAGE_BYTES, Process, Thread,
+    config::fault,
+    layout::thread_source,
+    records::{AddressSpace, Growth, Header, flag, kind, member, space_op},
+};
+
+use crate::{
+    emit,
+    kernel::{current, field, mm_of, regs, thread_pointer},
+    maps::{PROCESSES, THREADS, config},
+    stack,
+};
+
+/// System-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
+mod call {
+    pub const MMAP: i64 = 9;
+    pub const MUNMAP: i64 = 11;
+    pub const BRK: i64 = 12;
+    pub const MREMAP: i64 = 25;
+    pub const MADVISE: i64 = 28;
+    pub const MLOCK: i64 = 149;
+    pub const MLOCKALL: i64 = 151;
+    pub const MLOCK2: i64 = 325;
+}
+
+/// `MAP_FIXED` (include/uapi/asm-generic/mman-common.h)
+const MAP_FIXED: u64 = 0x10;
+/// `MAP_ANONYMOUS`
+const MAP_ANONYMOUS: u64 = 0x20;
+/// `PROT_EXEC`
+const PROT_EXEC: u64 = 0x4;
+const MADV_DONTNEED: u64 = 4;
+/// `MADV_REMOVE`
+const MADV_REMOVE: u64 = 9;
+/// `MADV_DONTNEED_LOCKED`
+const MADV_DONTNEED_LOCKED: u64 = 24;
+/// Results of system calls from here up are error numbers (include/linux/err.h).
+const ERRORS: u64 = -4095i64 as u64;
+
+#[inline(always)]
+fn changes_memory(id: i64) -> bool {
+    matches!(
+        id,
+        call::MMAP
+            | call::MUNMAP
+            | call::BRK
+            | call::MREMAP
+            | call::MADVISE
+            | call::MLOCK
+            | call::MLOCKALL
+            | call::MLOCK2
+    )
+}
+
+#[inline(always)]
+fn pages_up(address: u64) -> u64 {
+    address.wrapping_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
+}
+
+/// Flags of a record of this process: whether its interpreter is shutting down.
+#[inline(always)]
+fn state(process: *mut Process) -> u32 {
+    let address = unsafe { (*process).layout.finalizing_address };
+    if address == 0 {
+        return 0;
+    }
+    let mut finalizing = 0u64;
+    unsafe { bpf_probe_read_user((&raw mut finalizing).cast(), 8, address as *const _) };
+    if finalizing != 0 { flag::FINALIZING } else { 0 }
+}
+
+#[inline(always)]
+fn send(process: *mut Process, pid: u32, tid: u32, op: u16, range: (u64, u64), new: (u64, u64)) {
+    emit::flush(process, pid);
+    emit::address_space(&AddressSpace {
+        header: Header {
+            kind: kind::ADDRESS_SPACE,
+            op,
+            pid,
+            tid,
+            flags: state(process),
+            time_ns: emit::now(),
+        },
+        start: range.0,
+        len: range.1,
+        new_start: new.0,
+        new_len: new.1,
+    });
+}
+
+/// The range that a call is about to take away, if it does.
+#[inline(always)]
+fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
+    let [first, second, third, fourth] = *arguments;
+    match id {
+        call::MUNMAP => Some((first, second)),
+        call::MMAP if fourth & MAP_FIXED != 0 => Some((first, second)),
+        call::MADVISE
+            if third == MADV_DONTNEED || third == MADV_REMOVE || third == MADV_DONTNEED_LOCKED =>
+        {
+            Some((first, second))
+        }
+        call::MREMAP if pages_up(third) < pages_up(second) => {
+            Some((first + pages_up(third), pages_up(second) - pages_up(third)))
+        }
+        call::BRK => {
+            let brk: u64 = unsafe { field(mm_of(current()), config!(mm_brk) as usize) };
+            let (old, new) = (pages_up(brk), pages_up(first));
+            if first != 0 && new < old {
+                Some((new, old - new))
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}
+
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter(ctx: BtfTracePointContext) {
+    let id: i64 = ctx.arg(1);
+    if !changes_memory(id) {
+        return;
+    }
+    let pid_tid = bpf_get_current_pid_tgid();
+    let (pid, tid) = ((pid_tid >> 32) as u32, pid_tid as u32);
+    let Some(thread) = THREADS.get_ptr_mut(tid) else {
+        return;
+    };
+    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+        return;
+    };
+    let registers: *const u8 = ctx.arg(0);
+    let arguments: [u64; 4] = unsafe {
+        [
+            field(registers, regs::DI),
+            field(registers, regs::SI),
+            field(registers, regs::DX),
+            field(registers, regs::R10),
+        ]
+    };
+    unsafe {
+        (*thread).syscall = id as u32 + 1;
+        (*thread).fault = fault::NONE;
+        (*thread).arguments = arguments;
+        (*thread).populated_pages = [0; member::COUNT];
+    }
+    if let Some(range) = taken_away(id, &arguments) {
+        send(process, pid, tid, space_op::UNMAP, range, (0, 0));
+    }
+}
+
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) {
+    let registers: *const u8 = ctx.arg(0);
+    let id: i64 = unsafe { field(registers, regs::ORIG_AX) };
+    if !changes_memory(id) {
+        return;
+    }
+    let pid_tid = bpf_get_current_pid_tgid();
+    let (pid, tid) = ((pid_tid >> 32) as u32, pid_tid as u32);
+    let Some(thread) = THREADS.get_ptr_mut(tid) else {
+        return;
+    };
+    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+        return;
+    };
+    if unsafe { (*thread).syscall } != id as u32 + 1 {
+        return;
+    }
+    unsafe { (*thread).syscall = 0 };
+    let result: u64 = ctx.arg(1);
+    let arguments = unsafe { (*thread).arguments };
+    let [first, second, third, fourth] = arguments;
+    if result >= ERRORS {
+        if taken_away(id, &arguments).is_some() {
+            send(
+                process,
+                pid,
+                tid,
+                space_op::UNMAP_FAILED,
+                (first, second),
+                (0, 0),
+            );
+        }
+        return;
+    }
+    match id {
+        call::MREMAP => {
+            if result != first {
+                // The tail that shrank was told on entry.
+                let (old, new) = (pages_up(second), pages_up(third));
+                let moved = if new < old { new } else { old };
+                send(
+                    process,
+                    pid,
+                    tid,
+                    space_op::MOVE,
+                    (first, moved),
+                    (result, new),
+                );
+            }
+        }
+        call::MMAP => {
+            let file_code = third & PROT_EXEC != 0 && fourth & MAP_ANONYMOUS == 0;
+            if file_code && unsafe { (*process).layout.thread_source } == thread_source::NONE {
+                send(
+                    process,
+                    pid,
+                    tid,
+                    space_op::MAP_EXECUTABLE,
+                    (result, second),
+                    (0, 0),
+                );
+            }
+        }
+        _ => {}
+    }
+    populated(process, thread, pid, tid, id, result);
+}
+
+/// Sends what became resident inside the call without a fault: MAP_POPULATE, mlock,
+/// MADV_POPULATE_*, or any growing call of a process under mlockall.
+#[inline(always)]
+fn populated(process: *mut Process, thread: *mut Thread, pid: u32, tid: u32, id: i64, result: u64) {
+    let pages = unsafe { (*thread).populated_pages };
+    if pages[0] | pages[1] | pages[3] == 0 {
+        return;
+    }
+    let [first, second, third, _] = unsafe { (*thread).arguments };
+    let (start, end) = match id {
+        call::MMAP => (result, result.wrapping_add(pages_up(second))),
+        call::MREMAP => (result, result.wrapping_add(pages_up(third))),
+        call::BRK | call::MLOCKALL => (0, 0),
+        _ => {
+            let start = first & !(PAGE_BYTES - 1);
+            (start, pages_up(first.wrapping_add(second)))
+        }
+    };
+    let captured = stack::capture(process, thread, pid, tid, thread_pointer(current()));
+    unsafe {
+        (*thread).fault = fault::NONE;
+        (*thread).stack = captured.id;
+    }
+    let send = |which: u32, pages: u32| {
+        if pages == 0 {
+            return;
+        }
+        let mut flags = flag::IN_KERNEL;
+        if end == 0 || end <= start {
+            flags |= flag::UNPLACED;
+        } else if end - start != pages as u64 * PAGE_BYTES {
+            flags |= flag::WITHIN;
+        }
+        let placed = flags & flag::UNPLACED == 0;
+        emit::growth(
+            process,
+            &Growth {
+                header: Header {
+                    kind: kind::GROWTH,
+                    op: captured.op,
+                    pid,
+                    tid,
+                    flags,
+                    time_ns: emit::now(),
+                },
+                start: if placed { start } else { 0 },
+                end: if placed { end } else { 0 },
+                stack: captured.id,
+                pages,
+                events: 1,
+                member: which,
+                _padding: 0,
+            },
+        );
+    };
+    send(member::FILE, pages[0]);
+    send(member::ANON, pages[1]);
+    send(member::SHMEM, pages[3]);
+}

@@ -1,0 +1,174 @@
+//! Life cycle: a child inherits its parent's layout here, in the kernel, before it runs its
+//! first instruction, so nothing of a new worker waits for the user side.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use memprof_common::{
+    Loss, Process, Thread,
+    layout::thread_source,
+    records::{Header, Task, kind, member, task_op},
+};
+
+use crate::{
+    emit,
+    kernel::{field, mm_of, resident_pages},
+    maps::{PROCESSES, THREADS, config, lose},
+    stack,
+};
+
+/// `CLONE_VM`, `CLONE_THREAD` (include/uapi/linux/sched.h)
+const CLONE_VM: u64 = 0x100;
+const CLONE_THREAD: u64 = 0x10000;
+
+#[inline(always)]
+fn new_thread(tid: u32, pid: u32) {
+    let thread = Thread {
+        pid,
+        ..Thread::default()
+    };
+    if THREADS.insert(tid, thread, 0).is_err() {
+        lose(Loss::UnknownThread);
+    }
+}
+
+/// Takes the address space's counts as they are: what follows is growth.
+#[inline(always)]
+fn count_from(process: *mut Process, mm: *const u8) -> [i64; member::COUNT] {
+    let pages = [
+        resident_pages(mm, member::FILE),
+        resident_pages(mm, member::ANON),
+        0,
+        resident_pages(mm, member::SHMEM),
+    ];
+    unsafe {
+        (*process).mm = mm as u64;
+        (*process).rss_pages = pages;
+    }
+    pages
+}
+
+#[inline(always)]
+fn header(op: u16, pid: u32, tid: u32) -> Header {
+    Header {
+        kind: kind::TASK,
+        op,
+        pid,
+        tid,
+        flags: 0,
+        time_ns: emit::now(),
+    }
+}
+
+#[btf_tracepoint(function = "task_newtask")]
+pub fn task_newtask(ctx: BtfTracePointContext) {
+    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(process) = PROCESSES.get_ptr_mut(parent) else {
+        return;
+    };
+    let task: *const u8 = ctx.arg(0);
+    let clone_flags: u64 = ctx.arg(1);
+    let (tid, pid): (u32, u32) = unsafe {
+        (
+            field(task, config!(task_pid) as usize),
+            field(task, config!(task_tgid) as usize),
+        )
+    };
+    if clone_flags & CLONE_THREAD != 0 {
+        new_thread(tid, parent);
+        return;
+    }
+    if config!(follow_forks) == 0 {
+        return;
+    }
+    emit::flush(process, parent);
+    stack::adopt_layout(process, parent);
+    if PROCESSES.insert(pid, unsafe { &*process }, 0).is_err() {
+        lose(Loss::MapFull);
+        return;
+    }
+    let Some(child) = PROCESSES.get_ptr_mut(pid) else {
+        return;
+    };
+    unsafe {
+        (*child).pending.tid = 0;
+        (*child).lock = 0;
+    }
+    let mm = mm_of(task);
+    if mm.is_null() {
+        return;
+    }
+    let rss_pages = count_from(child, mm);
+    new_thread(tid, pid);
+    emit::task(&Task {
+        header: header(task_op::FORK, pid, tid),
+        other: parent,
+        shares_memory: (clone_flags & CLONE_VM != 0) as u32,
+        rss_pages,
+    });
+    debug!(&ctx, "fork: {} -> {}", parent, pid);
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) {
+    let task: *const u8 = ctx.arg(0);
+    let old_tid: u32 = ctx.arg(1);
+    let pid: u32 = unsafe { field(task, config!(task_tgid) as usize) };
+    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+        return;
+    };
+    emit::flush(process, pid);
+    // A thread that executes takes its process's id.
+    if old_tid != pid {
+        let _ = THREADS.remove(old_tid);
+    }
+    new_thread(pid, pid);
+    unsafe {
+        (*process).layout.thread_source = thread_source::NONE;
+        (*process).layout.finalizing_address = 0;
+        (*process).generation += 1;
+    }
+    let mm = mm_of(task);
+    if mm.is_null() {
+        return;
+    }
+    let rss_pages = count_from(process, mm);
+    emit::task(&Task {
+        header: header(task_op::EXEC, pid, pid),
+        other: unsafe { (*process).generation },
+        shares_memory: 0,
+        rss_pages,
+    });
+    debug!(&ctx, "exec: {}", pid);
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(ctx: BtfTracePointContext) {
+    let task: *const u8 = ctx.arg(0);
+    let (tid, pid): (u32, u32) = unsafe {
+        (
+            field(task, config!(task_pid) as usize),
+            field(task, config!(task_tgid) as usize),
+        )
+    };
+    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+        return;
+    };
+    let _ = THREADS.remove(tid);
+    let signal: *const u8 = unsafe { field(task, config!(task_signal) as usize) };
+    let live: i32 = unsafe { field(signal, config!(signal_live) as usize) };
+    if live > 0 {
+        return;
+    }
+    emit::flush(process, pid);
+    let status: u32 = unsafe { field(task, config!(task_exit_code) as usize) };
+    emit::task(&Task {
+        header: header(task_op::EXIT, pid, tid),
+        other: status,
+        shares_memory: 0,
+        rss_pages: [0; member::COUNT],
+    });
+    let _ = PROCESSES.remove(pid);
+    debug!(&ctx, "exit: {} status {}", pid, status);
+}

@@ -1,0 +1,73 @@
+//! Fills in the kernel side's configuration for the running kernel.
+
+use memprof_common::KernelConfig;
+
+use super::btf::{KernelTypes, VMLINUX};
+use crate::error::{Error, Exit, Result};
+
+/// What the user decides about the kernel side.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelOptions {
+    /// Trace children of traced processes.
+    pub follow_forks: bool,
+    /// Walk at every event, without the rep shortcut.
+    pub no_shortcut: bool,
+}
+
+/// CPUs whose counters the kernel side sums (`MAX_CPUS` there). With more CPUs it reads the
+/// shared part alone.
+const MAX_CPUS: u32 = 16;
+
+fn possible_cpus() -> u32 {
+    // "0-3" or "0-3,8-11": the highest number counts, as ids index the counters.
+    std::fs::read_to_string("/sys/devices/system/cpu/possible")
+        .ok()
+        .and_then(|list| {
+            list.trim()
+                .rsplit([',', '-'])
+                .next()
+                .and_then(|last| last.parse::<u32>().ok())
+        })
+        .map_or(1, |last| last + 1)
+}
+
+/// Offsets of the running kernel.
+pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
+    let unsupported = |cause: String| {
+        Error::failed(
+            "this kernel cannot be traced",
+            cause,
+            "use a kernel 6.2 or newer for x86-64 with CONFIG_DEBUG_INFO_BTF=y; see: ls /sys/kernel/btf/vmlinux; uname -r",
+        )
+        .with_exit(Exit::Unsupported)
+    };
+    let data = std::fs::read(VMLINUX).map_err(|e| unsupported(format!("{VMLINUX} (BTF): {e}")))?;
+    let types =
+        KernelTypes::parse(data).ok_or_else(|| unsupported(format!("{VMLINUX} is damaged")))?;
+    let offset = |structure: &str, member: &str| {
+        types.offset_of(structure, member).ok_or_else(|| {
+            unsupported(format!("its `struct {structure}` has no member `{member}`"))
+        })
+    };
+    let cpus = possible_cpus();
+    Ok(KernelConfig {
+        task_mm: offset("task_struct", "mm")?,
+        task_pid: offset("task_struct", "pid")?,
+        task_tgid: offset("task_struct", "tgid")?,
+        task_exit_code: offset("task_struct", "exit_code")?,
+        task_signal: offset("task_struct", "signal")?,
+        signal_live: offset("signal_struct", "live")?,
+        task_fsbase: offset("task_struct", "thread.fsbase")?,
+        mm_rss_stat: offset("mm_struct", "rss_stat")?,
+        mm_brk: offset("mm_struct", "brk")?,
+        percpu_counter_size: types
+            .size_of("percpu_counter")
+            .ok_or_else(|| unsupported("it has no `struct percpu_counter`".into()))?,
+        percpu_counter_count: offset("percpu_counter", "count")?,
+        percpu_counter_counters: offset("percpu_counter", "counters")?,
+        bpf_array_pptrs: offset("bpf_array", "pptrs")?,
+        cpus: if cpus > MAX_CPUS { 0 } else { cpus },
+        follow_forks: options.follow_forks as u32,
+        no_shortcut: options.no_shortcut as u32,
+    })
+}

@@ -1,0 +1,164 @@
+//! The maps as the user side sees them: traced processes and threads, loss counters.
+
+use aya::maps::{HashMap, MapData, PerCpuArray};
+use memprof_common::{
+    LayoutOffer, Loss, Process, PythonLayout, Thread,
+    records::{Growth, Header, kind},
+};
+
+use super::probes::{Loaded, stale_object};
+use crate::error::{Error, Result};
+use crate::model::LossTotals;
+
+/// Lets aya copy our records to and from maps.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Pod<T: Copy>(pub T);
+
+// SAFETY: only used with the `#[repr(C)]` types of memprof-common, which are integers and arrays
+// of integers with visible padding: every bit pattern is valid.
+unsafe impl<T: Copy + 'static> aya::Pod for Pod<T> {}
+
+/// `BPF_NOEXIST` (include/uapi/linux/bpf.h)
+const NO_EXIST: u64 = 1;
+
+/// Whether an insertion was new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// It was not traced before.
+    New,
+    /// The kernel side had it already (it was forked by a traced process meanwhile).
+    Already,
+}
+
+/// Typed access to the maps.
+pub struct Tables {
+    processes: HashMap<MapData, u32, Pod<Process>>,
+    threads: HashMap<MapData, u32, Pod<Thread>>,
+    layouts: HashMap<MapData, u32, Pod<LayoutOffer>>,
+    loss: PerCpuArray<MapData, u64>,
+}
+
+fn map_error(what: &str, e: impl std::fmt::Display) -> Error {
+    Error::failed(
+        format!("cannot {what}"),
+        e,
+        "trace fewer processes at once, or check the memory limit of this cgroup: cat /sys/fs/cgroup/memory.max",
+    )
+}
+
+impl Tables {
+    /// Takes the maps out of the loaded object.
+    pub fn open(loaded: &mut Loaded) -> Result<Self> {
+        let mut take = |name: &str| loaded.bpf.take_map(name).ok_or_else(stale_object);
+        Ok(Tables {
+            processes: HashMap::try_from(take("PROCESSES")?).map_err(|_| stale_object())?,
+            threads: HashMap::try_from(take("THREADS")?).map_err(|_| stale_object())?,
+            layouts: HashMap::try_from(take("LAYOUTS")?).map_err(|_| stale_object())?,
+            loss: PerCpuArray::try_from(take("LOSS")?).map_err(|_| stale_object())?,
+        })
+    }
+
+    /// Begins to trace a process; its threads follow by [`Tables::add_thread`].
+    pub fn add_process(&mut self, pid: u32, layout: &PythonLayout) -> Result<Attached> {
+        let process = Process {
+            layout: *layout,
+            ..Process::default()
+        };
+        match self.processes.insert(pid, Pod(process), NO_EXIST) {
+            Ok(()) => Ok(Attached::New),
+            Err(_) if self.processes.get(&pid, 0).is_ok() => Ok(Attached::Already),
+            Err(e) => Err(map_error("trace another process", e)),
+        }
+    }
+
+    /// Begins to trace a thread of a traced process.
+    pub fn add_thread(&mut self, pid: u32, tid: u32) -> Result<Attached> {
+        let thread = Thread {
+            pid,
+            ..Thread::default()
+        };
+        match self.threads.insert(tid, Pod(thread), NO_EXIST) {
+            Ok(()) => Ok(Attached::New),
+            Err(_) if self.threads.get(&tid, 0).is_ok() => Ok(Attached::Already),
+            Err(e) => Err(map_error("trace another thread", e)),
+        }
+    }
+
+    /// Stops tracing a process that could not be attached.
+    pub fn remove_process(&mut self, pid: u32) {
+        let _ = self.processes.remove(&pid);
+    }
+
+    /// Tells the kernel side where a process that is traced already keeps its Python frames.
+    /// `generation` comes from the record of its last exec.
+    pub fn offer_layout(&mut self, pid: u32, generation: u32, layout: &PythonLayout) -> Result<()> {
+        let offer = LayoutOffer {
+            layout: *layout,
+            generation,
+            _padding: 0,
+        };
+        self.layouts
+            .insert(pid, Pod(offer), 0)
+            .map_err(|e| map_error("tell the kernel side of another interpreter", e))
+    }
+
+    /// Forgets an offer that nobody took.
+    pub fn withdraw_layout(&mut self, pid: u32) {
+        let _ = self.layouts.remove(&pid);
+    }
+
+    /// The ranges that were still growing when the hooks were taken out.
+    pub fn pending(&self) -> Vec<Growth> {
+        self.processes
+            .iter()
+            .filter_map(|entry| entry.ok())
+            .filter(|(_, Pod(process))| process.pending.tid != 0)
+            .map(|(pid, Pod(process))| {
+                let pending = process.pending;
+                Growth {
+                    header: Header {
+                        kind: kind::GROWTH,
+                        op: pending.op as u16,
+                        pid,
+                        tid: pending.tid,
+                        flags: pending.flags,
+                        time_ns: pending.time_ns,
+                    },
+                    start: pending.start,
+                    end: pending.end,
+                    stack: pending.stack,
+                    pages: pending.pages,
+                    events: pending.events,
+                    member: pending.member,
+                    _padding: 0,
+                }
+            })
+            .collect()
+    }
+
+    /// One loss counter, summed over the CPUs.
+    fn lost(&self, loss: Loss) -> u64 {
+        self.loss
+            .get(&(loss as u32), 0)
+            .map_or(0, |values| values.iter().sum())
+    }
+
+    /// All loss counters; `undecoded` are records that the user side could not read.
+    pub fn loss(&self, undecoded: u64) -> LossTotals {
+        let ring = [Loss::RingGrowth, Loss::RingControl, Loss::RingStack];
+        let named = [Loss::StackTruncated, Loss::StackFailed, Loss::UnknownThread];
+        LossTotals {
+            events_lost: ring.iter().map(|loss| self.lost(*loss)).sum::<u64>() + undecoded,
+            stacks_truncated: self.lost(Loss::StackTruncated),
+            stacks_failed: self.lost(Loss::StackFailed),
+            unknown_threads: self.lost(Loss::UnknownThread),
+            other: Loss::ALL
+                .iter()
+                .filter(|loss| !ring.contains(loss) && !named.contains(loss))
+                .map(|loss| (loss.name().to_string(), self.lost(*loss)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The report for scripts. Its keys are a contract: more may be added, none renamed.
+
+use serde_json::{Value, json};
+
+use super::ReportOptions;
+use super::tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};
+use crate::model::{LossTotals, Process, Profile};
+
+/// Version of the keys.
+const SCHEMA: u32 = 1;
+
+/// The report of `profile` as JSON. Names are as the target gave them.
+pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
+    let tally = Tally::new(profile, options.view);
+    let rows = options.rows.unwrap_or(usize::MAX);
+    let processes = profile.processes.iter().zip(&tally.processes);
+    let processes: Vec<Value> = processes
+        .map(|(process, (amounts, accounting))| self::process(process, amounts, accounting))
+        .collect();
+    let functions: Vec<Value> = tally.functions.iter().take(rows).map(function).collect();
+    let lines: Vec<Value> = tally.lines.iter().take(rows).map(line).collect();
+    json!({
+        "schema": SCHEMA,
+        "command": profile.command,
+        "started": profile.started_epoch_s,
+        "duration_s": profile.duration_s,
+        "metric": "bytes",
+        "view": options.view.name(),
+        "processes": processes,
+        "functions": functions,
+        "lines": lines,
+        "accounting": accounting(&tally.accounting),
+        "marks": tally.marks.iter().map(mark).collect::<Vec<Value>>(),
+        "loss": loss(&profile.loss),
+    })
+}
+
+fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Value {
+    json!({
+        "pid": process.pid,
+        "ppid": process.ppid,
+        "role": process.role,
+        "python": process.python,
+        "rss_start": process.rss_start,
+        "rss_end": process.rss_end,
+        "rss_peak": process.rss_peak,
+        "pss_end": process.pss_end,
+        "gross": amounts.gross,
+        "freed": amounts.freed,
+        "net": amounts.net,
+        "peak": amounts.peak,
+        "cow": amounts.cow,
+        "inherited": process.inherited,
+        "unattributed": accounting.unattributed,
+        "exited": process.exited,
+        "first_seen": process.first_epoch_s,
+        "last_seen": process.last_epoch_s,
+    })
+}
+
+fn function(place: &Place<FunctionKey<'_>>) -> Value {
+    let key = place.key;
+    let mut row = json!({ "function": key.function, "file": key.file, "line": key.line });
+    amounts(&mut row, place);
+    row
+}
+
+fn line(place: &Place<LineKey<'_>>) -> Value {
+    let key = place.key;
+    let mut row = json!({ "file": key.file, "line": key.line, "function": key.function });
+    amounts(&mut row, place);
+    row
+}
+
+fn amounts<K>(row: &mut Value, place: &Place<K>) {
+    for (prefix, amounts) in [("", &place.total), ("self_", &place.own)] {
+        for (name, bytes) in [
+            ("net", amounts.net),
+            ("gross", amounts.gross),
+            ("freed", amounts.freed),
+            ("peak", amounts.peak),
+            ("cow", amounts.cow),
+        ] {
+            row[format!("{prefix}{name}")] = bytes.into();
+        }
+    }
+}
+
+fn accounting(accounting: &Accounting) -> Value {
+    json!({
+        "rss_growth": accounting.rss_growth,
+        "python": accounting.python,
+        "attributed": accounting.attributed,
+        "unattributed": accounting.unattributed,
+        "by_kind": {
+            "anon": accounting.anon,
+            "file": accounting.file,
+            "shmem": accounting.shmem,
+        },
+    })
+}
+
+fn mark(mark: &MarkSummary<'_>) -> Value {
+    json!({
+        "pid": mark.pid,
+        "function": mark.function,
+        "calls": mark.calls,
+        "first_begin": mark.first_begin,
+        "last_end": mark.last_end,
+        "rss_delta": mark.rss_delta,
+    })
+}
+
+fn loss(loss: &LossTotals) -> Value {
+    let mut other = serde_json::Map::new();
+    for (name, count) in &loss.other {
+        other.insert(name.clone(), (*count).into());
+    }
+    json!({
+        "events_lost": loss.events_lost,
+        "stacks_truncated": loss.stacks_truncated,
+        "stacks_failed": loss.stacks_failed,
+        "unknown_threads": loss.unknown_threads,
+        "other": other,
+    })
+}

@@ -1,0 +1,350 @@
+//! What a profile adds up to: by process, function, line, and kind of owner.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::ops::AddAssign;
+
+use crate::model::{Cause, Mark, Owner, PageKind, Profile, Stack};
+use crate::sink::View;
+
+/// The bytes of some owners, under every view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// All that became resident.
+    pub gross: u64,
+    /// Of these, given back.
+    pub freed: u64,
+    /// Of these, still resident.
+    pub net: u64,
+    /// Resident at the highest RSS.
+    pub peak: u64,
+    /// Stopped being shared after fork.
+    pub cow: u64,
+}
+
+impl Amounts {
+    fn of(owner: &Owner) -> Amounts {
+        Amounts {
+            gross: View::Gross.weight(owner),
+            freed: View::Freed.weight(owner),
+            net: View::Net.weight(owner),
+            peak: View::Peak.weight(owner),
+            cow: View::Cow.weight(owner),
+        }
+    }
+
+    /// The bytes under one view.
+    pub fn under(&self, view: View) -> u64 {
+        match view {
+            View::Net => self.net,
+            View::Gross => self.gross,
+            View::Peak => self.peak,
+            View::Freed => self.freed,
+            View::Cow => self.cow,
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == Amounts::default()
+    }
+}
+
+impl AddAssign for Amounts {
+    fn add_assign(&mut self, other: Amounts) {
+        for (sum, part) in [
+            (&mut self.gross, other.gross),
+            (&mut self.freed, other.freed),
+            (&mut self.net, other.net),
+            (&mut self.peak, other.peak),
+            (&mut self.cow, other.cow),
+        ] {
+            *sum = sum.saturating_add(part);
+        }
+    }
+}
+
+/// What makes two functions the same in a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionKey<'a> {
+    /// Its name.
+    pub function: &'a str,
+    /// Its file.
+    pub file: &'a str,
+    /// Its first line.
+    pub line: u32,
+}
+
+/// What makes two lines the same in a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LineKey<'a> {
+    /// Its file.
+    pub file: &'a str,
+    /// Its number, 0 when it is not known.
+    pub line: u32,
+    /// The function it belongs to.
+    pub function: &'a str,
+}
+
+/// One function or line with its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<K> {
+    /// Which.
+    pub key: K,
+    /// It was anywhere on the stack, counted once under recursion.
+    pub total: Amounts,
+    /// Its frame was on top.
+    pub own: Amounts,
+}
+
+/// Whose the growth is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounting {
+    /// Bytes that became resident during the trace.
+    pub rss_growth: u64,
+    /// Of these, owned by a Python stack.
+    pub python: u64,
+    /// `python` and the named kinds: interpreter start-up, file-backed, shared memory, taken
+    /// inside the kernel, processes that are not Python.
+    pub attributed: u64,
+    /// The rest.
+    pub unattributed: u64,
+    /// `rss_growth` by the kind of page.
+    pub anon: u64,
+    /// See `anon`.
+    pub file: u64,
+    /// See `anon`.
+    pub shmem: u64,
+}
+
+impl Accounting {
+    fn add(&mut self, owner: &Owner) {
+        let add = |sum: &mut u64| *sum = sum.saturating_add(owner.gross);
+        add(&mut self.rss_growth);
+        if owner.cause == Cause::Python {
+            add(&mut self.python);
+        }
+        add(if is_attributed(owner) {
+            &mut self.attributed
+        } else {
+            &mut self.unattributed
+        });
+        add(match owner.kind {
+            PageKind::Anon => &mut self.anon,
+            PageKind::File => &mut self.file,
+            PageKind::Shmem => &mut self.shmem,
+        });
+    }
+}
+
+fn is_attributed(owner: &Owner) -> bool {
+    match owner.cause {
+        Cause::Python | Cause::Interpreter | Cause::NotPython => true,
+        Cause::NoPythonFrame | Cause::Unknown => owner.in_kernel || owner.kind != PageKind::Anon,
+    }
+}
+
+/// The calls of one marked function in one process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MarkSummary<'a> {
+    /// The process.
+    pub pid: u32,
+    /// The function.
+    pub function: &'a str,
+    /// Calls, nested ones too.
+    pub calls: u64,
+    /// Begin of the first call, Unix time.
+    pub first_begin: f64,
+    /// End of the last call, Unix time.
+    pub last_end: f64,
+    /// Change of RSS while at least one call ran: nested and concurrent calls count once.
+    pub rss_delta: i64,
+}
+
+/// The sums of one profile.
+#[derive(Clone, Debug)]
+pub struct Tally<'a> {
+    /// By process, in the profile's order.
+    pub processes: Vec<(Amounts, Accounting)>,
+    /// By function, largest total first.
+    pub functions: Vec<Place<FunctionKey<'a>>>,
+    /// By line, largest total first.
+    pub lines: Vec<Place<LineKey<'a>>>,
+    /// Of all processes.
+    pub accounting: Accounting,
+    /// Of all owners.
+    pub amounts: Amounts,
+    /// By pid and function, in order of the first call.
+    pub marks: Vec<MarkSummary<'a>>,
+}
+
+impl<'a> Tally<'a> {
+    /// Adds `profile` up; functions and lines are ranked by `view`.
+    pub fn new(profile: &'a Profile, view: View) -> Tally<'a> {
+        let mut processes = vec![Default::default(); profile.processes.len()];
+        let mut stacks = vec![Amounts::default(); profile.stacks.len()];
+        let mut accounting = Accounting::default();
+        let mut amounts = Amounts::default();
+        for owner in &profile.owners {
+            let bytes = Amounts::of(owner);
+            amounts += bytes;
+            accounting.add(owner);
+            if let Some((sum, whose)) = processes.get_mut(owner.process as usize) {
+                let (sum, whose): (&mut Amounts, &mut Accounting) = (sum, whose);
+                *sum += bytes;
+                whose.add(owner);
+            }
+            if let Some(stack) = stacks.get_mut(owner.stack as usize) {
+                *stack += bytes;
+            }
+        }
+        Tally {
+            processes,
+            functions: places(profile, &stacks, view, function_key),
+            lines: places(profile, &stacks, view, line_key),
+            accounting,
+            amounts,
+            marks: marks(profile),
+        }
+    }
+}
+
+fn function_key(profile: &Profile, frame: u32) -> Option<FunctionKey<'_>> {
+    let frame = profile.frames.get(frame as usize)?;
+    let function = profile.functions.get(frame.function as usize)?;
+    Some(FunctionKey {
+        function: &function.name,
+        file: &function.file,
+        line: function.first_line,
+    })
+}
+
+fn line_key(profile: &Profile, frame: u32) -> Option<LineKey<'_>> {
+    let line = profile.frames.get(frame as usize)?.line;
+    let function = function_key(profile, frame)?;
+    Some(LineKey {
+        file: function.file,
+        line,
+        function: function.function,
+    })
+}
+
+/// Gives each stack's bytes to every place on it, ranked by `view`, then by name.
+fn places<'a, K: Copy + Eq + Hash + Ord>(
+    profile: &'a Profile,
+    stacks: &[Amounts],
+    view: View,
+    key: impl Fn(&'a Profile, u32) -> Option<K>,
+) -> Vec<Place<K>> {
+    let mut ids: HashMap<K, usize> = HashMap::new();
+    let mut places: Vec<Place<K>> = Vec::new();
+    // The place of each frame, and the stack that last counted each place: keys are long, and
+    // stacks share their frames.
+    let frames = u32::try_from(profile.frames.len()).unwrap_or(u32::MAX);
+    let place_of_frame: Vec<Option<usize>> = (0..frames)
+        .map(|frame| {
+            let key = key(profile, frame)?;
+            Some(*ids.entry(key).or_insert_with(|| {
+                places.push(Place {
+                    key,
+                    total: Amounts::default(),
+                    own: Amounts::default(),
+                });
+                places.len() - 1
+            }))
+        })
+        .collect();
+    let mut counted_by = vec![usize::MAX; places.len()];
+    for (number, (Stack { frames, .. }, bytes)) in profile.stacks.iter().zip(stacks).enumerate() {
+        if bytes.is_zero() {
+            continue;
+        }
+        let place = |frame: &u32| place_of_frame.get(*frame as usize).copied().flatten();
+        for place in frames.iter().filter_map(place) {
+            if counted_by[place] != number {
+                counted_by[place] = number;
+                places[place].total += *bytes;
+            }
+        }
+        if let Some(leaf) = frames.last().and_then(place) {
+            places[leaf].own += *bytes;
+        }
+    }
+    places.retain(|place| !place.total.is_zero());
+    places.sort_by(|a, b| {
+        let rank = |place: &Place<K>| (place.total.under(view), place.total.gross);
+        rank(b).cmp(&rank(a)).then(a.key.cmp(&b.key))
+    });
+    places
+}
+
+fn marks(profile: &Profile) -> Vec<MarkSummary<'_>> {
+    let mut calls: Vec<&Mark> = profile.marks.iter().collect();
+    calls.sort_by(|a, b| a.begin_epoch_s.total_cmp(&b.begin_epoch_s));
+    let mut ids: HashMap<(u32, &str), usize> = HashMap::new();
+    let mut spans: Vec<Span<'_>> = Vec::new();
+    for call in calls {
+        let Some(process) = profile.processes.get(call.process as usize) else {
+            continue;
+        };
+        let key = (process.pid, call.function.as_str());
+        match ids.get(&key).and_then(|&id| spans.get_mut(id)) {
+            Some(span) => span.add(call),
+            None => {
+                ids.insert(key, spans.len());
+                spans.push(Span::new(process.pid, call));
+            }
+        }
+    }
+    spans.into_iter().map(Span::close).collect()
+}
+
+/// Calls of one function, added in order of their begin.
+struct Span<'a> {
+    summary: MarkSummary<'a>,
+    /// Change of RSS in the spans that are over.
+    delta: i128,
+    rss_begin: u64,
+    rss_end: u64,
+    end_epoch_s: f64,
+}
+
+impl<'a> Span<'a> {
+    fn new(pid: u32, call: &'a Mark) -> Self {
+        Span {
+            summary: MarkSummary {
+                pid,
+                function: &call.function,
+                calls: 1,
+                first_begin: call.begin_epoch_s,
+                last_end: call.end_epoch_s,
+                rss_delta: 0,
+            },
+            delta: 0,
+            rss_begin: call.rss_begin,
+            rss_end: call.rss_end,
+            end_epoch_s: call.end_epoch_s,
+        }
+    }
+
+    fn add(&mut self, call: &Mark) {
+        self.summary.calls += 1;
+        if call.begin_epoch_s >= self.end_epoch_s {
+            self.delta += i128::from(self.rss_end) - i128::from(self.rss_begin);
+            self.rss_begin = call.rss_begin;
+        }
+        if call.end_epoch_s >= self.end_epoch_s {
+            self.rss_end = call.rss_end;
+            self.end_epoch_s = call.end_epoch_s;
+        }
+    }
+
+    fn close(self) -> MarkSummary<'a> {
+        let delta = self.delta + i128::from(self.rss_end) - i128::from(self.rss_begin);
+        let bounded = delta.clamp(i64::MIN.into(), i64::MAX.into());
+        MarkSummary {
+            last_end: self.end_epoch_s,
+            rss_delta: i64::try_from(bounded).unwrap_or_default(),
+            ..self.summary
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The report for people.
+
+use super::columns::{Column, Table};
+use super::human::size;
+use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally};
+use super::verdict::{loss_line, sentences};
+use super::{DEFAULT_ROWS, ReportOptions};
+use crate::model::Profile;
+use crate::sink::{View, clock, escape};
+
+/// Rows of the table that closes a trace.
+const CLOSING_ROWS: usize = 10;
+/// Cells for a function's name or a role.
+const NAME_CELLS: usize = 40;
+/// Cells for a path with its line.
+const PATH_CELLS: usize = 48;
+
+/// The table that closes a trace: the functions on top of the stacks that still hold most.
+pub fn table(profile: &Profile) -> String {
+    let tally = Tally::new(profile, View::Net);
+    if tally.functions.is_empty() {
+        return "No Python function made anything resident during the trace.\n".to_owned();
+    }
+    functions(&tally, View::Net, CLOSING_ROWS)
+}
+
+/// The whole report: processes, functions, lines, marks, the verdict, what was lost.
+pub fn text(profile: &Profile, options: &ReportOptions) -> String {
+    let tally = Tally::new(profile, options.view);
+    let rows = options.rows.unwrap_or(DEFAULT_ROWS);
+    let mut sections = vec![
+        format!(
+            "{}\n{}, {:.1} s\n",
+            escape::terminal(&profile.command),
+            clock::utc(profile.started_epoch_s),
+            profile.duration_s
+        ),
+        processes(profile, &tally),
+    ];
+    if !tally.functions.is_empty() {
+        let ranked = |what: &str, number: usize| {
+            let view = options.view;
+            format!("{what} by {view} ({} of {number})\n", rows.min(number))
+        };
+        sections.push(format!(
+            "{}{}",
+            ranked("Functions", tally.functions.len()),
+            functions(&tally, options.view, rows)
+        ));
+        sections.push(format!(
+            "{}{}",
+            ranked("Lines", tally.lines.len()),
+            lines(&tally, options.view, rows)
+        ));
+    }
+    if !tally.marks.is_empty() {
+        sections.push(marks(&tally));
+    }
+    let mut verdict = sentences(profile, &tally);
+    verdict.push(loss_line(&profile.loss));
+    sections.push(verdict.join("\n") + "\n");
+    sections.join("\n")
+}
+
+fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
+    let mut table = Table::new(&[
+        ("PID", Column::Number),
+        ("PYTHON", Column::Name(NAME_CELLS)),
+        ("RSS START", Column::Number),
+        ("RSS END", Column::Number),
+        ("RSS PEAK", Column::Number),
+        ("PSS END", Column::Number),
+        ("GROSS", Column::Number),
+        ("FREED", Column::Number),
+        ("NET", Column::Number),
+        ("COW", Column::Number),
+        ("INHERITED", Column::Number),
+        ("ROLE", Column::Name(NAME_CELLS)),
+    ]);
+    for (process, (amounts, _)) in profile.processes.iter().zip(&tally.processes) {
+        let exited = if process.exited { " [exited]" } else { "" };
+        table.row(vec![
+            process.pid.to_string(),
+            process.python.clone().unwrap_or_else(|| "-".to_owned()),
+            size(process.rss_start),
+            size(process.rss_end),
+            size(process.rss_peak),
+            process.pss_end.map_or_else(|| "-".to_owned(), size),
+            size(amounts.gross),
+            size(amounts.freed),
+            size(amounts.net),
+            size(amounts.cow),
+            size(process.inherited),
+            format!("{}{exited}", process.role),
+        ]);
+    }
+    table.render()
+}
+
+/// The views that a ranked table has columns for: its own first.
+fn views(tally: &Tally<'_>, view: View) -> Vec<View> {
+    let others = View::ALL.into_iter().filter(|&other| other != view);
+    let shown = others.filter(|&other| other != View::Cow || tally.amounts.cow > 0);
+    [view].into_iter().chain(shown).collect()
+}
+
+/// The head of a ranked table: what the frame on top made, then what was made below it.
+fn ranked_table(views: &[View], names: [(&str, Column); 2]) -> Table {
+    let titles: Vec<String> = views
+        .iter()
+        .enumerate()
+        .flat_map(|(index, view)| {
+            let name = view.name().to_uppercase();
+            // Self only for what the table is ranked by, or it would not fit a screen.
+            let own = (index == 0).then(|| format!("SELF {name}"));
+            own.into_iter().chain([name])
+        })
+        .collect();
+    let numbers = titles.iter().map(|title| (title.as_str(), Column::Number));
+    let columns: Vec<(&str, Column)> = numbers.chain(names).collect();
+    Table::new(&columns)
+}
+
+fn ranked_cells(views: &[View], own: &Amounts, total: &Amounts) -> Vec<String> {
+    let first = views.first().map(|&view| own.under(view));
+    let totals = views.iter().map(|&view| total.under(view));
+    first.into_iter().chain(totals).map(size).collect()
+}
+
+/// Who made it comes before who called: by the frame on top, then by the total.
+fn by_own<K: Copy>(places: &[Place<K>], view: View) -> Vec<Place<K>> {
+    let mut ranked = places.to_vec();
+    // Stable: equals keep the order by total.
+    ranked.sort_by_key(|place| std::cmp::Reverse(place.own.under(view)));
+    ranked
+}
+
+fn functions(tally: &Tally<'_>, view: View, rows: usize) -> String {
+    let views = views(tally, view);
+    let names = [
+        ("FUNCTION", Column::Name(NAME_CELLS)),
+        ("DEFINED AT", Column::Path(PATH_CELLS)),
+    ];
+    let mut table = ranked_table(&views, names);
+    for place in by_own(&tally.functions, view).iter().take(rows) {
+        let FunctionKey {
+            function,
+            file,
+            line,
+        } = place.key;
+        let mut cells = ranked_cells(&views, &place.own, &place.total);
+        cells.extend([function.to_owned(), format!("{file}:{line}")]);
+        table.row(cells);
+    }
+    table.render()
+}
+
+fn lines(tally: &Tally<'_>, view: View, rows: usize) -> String {
+    let views = views(tally, view);
+    let names = [
+        ("FUNCTION", Column::Name(NAME_CELLS)),
+        ("LINE", Column::Path(PATH_CELLS)),
+    ];
+    let mut table = ranked_table(&views, names);
+    for place in by_own(&tally.lines, view).iter().take(rows) {
+        let LineKey {
+            file,
+            line,
+            function,
+        } = place.key;
+        let mut cells = ranked_cells(&views, &place.own, &place.total);
+        // Line 0: the line table could not be read.
+        let line = match line {
+            0 => "?".to_owned(),
+            line => line.to_string(),
+        };
+        cells.extend([function.to_owned(), format!("{file}:{line}")]);
+        table.row(cells);
+    }
+    table.render()
+}
+
+fn marks(tally: &Tally<'_>) -> String {
+    let mut table = Table::new(&[
+        ("PID", Column::Number),
+        ("CALLS", Column::Number),
+        ("RSS CHANGE", Column::Number),
+        ("MARKED FUNCTION", Column::Name(NAME_CELLS)),
+    ]);
+    for mark in &tally.marks {
+        let sign = if mark.rss_delta < 0 { "-" } else { "+" };
+        table.row(vec![
+            mark.pid.to_string(),
+            mark.calls.to_string(),
+            format!("{sign}{}", size(mark.rss_delta.unsigned_abs())),
+            mark.function.to_owned(),
+        ]);
+    }
+    table.render()
+}

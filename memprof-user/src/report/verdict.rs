@@ -1,0 +1,114 @@
+//! The result in sentences: how much grew, whose it is, what was lost.
+
+use super::human::{count, share, size};
+use super::tally::{FunctionKey, Place, Tally};
+use crate::model::{LossTotals, Profile};
+use crate::sink::escape;
+
+/// One line on what was lost. It stands in every output for people.
+pub fn loss_line(loss: &LossTotals) -> String {
+    let named = [
+        (loss.events_lost, "events lost"),
+        (loss.stacks_truncated, "stacks truncated"),
+        (loss.stacks_failed, "stacks failed"),
+        (loss.unknown_threads, "unknown threads"),
+    ];
+    let named = named
+        .into_iter()
+        .map(|(number, what)| (number, what.to_owned()));
+    let other = loss
+        .other
+        .iter()
+        .map(|(name, number)| (*number, escape::line(name)));
+    let lost: Vec<String> = named
+        .chain(other)
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    if lost.is_empty() {
+        "nothing lost".to_owned()
+    } else {
+        format!("loss: {}", lost.join(", "))
+    }
+}
+
+/// The sentences on the result, one a line.
+pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
+    let growth = tally.accounting.rss_growth;
+    let cow = copy_on_write(tally);
+    if growth == 0 {
+        let mut sentences = vec!["Nothing became resident during the trace.".to_owned()];
+        sentences.extend(cow);
+        return sentences;
+    }
+    let part = |bytes: u64| format!("{} ({})", size(bytes), share(bytes, growth));
+    let mut sentences = vec![
+        format!(
+            "In {:.1} s, {} made {} resident.",
+            profile.duration_s,
+            count(profile.processes.len(), "process", "processes"),
+            size(growth)
+        ),
+        format!(
+            "Of this, {} was given back and {} is still resident.",
+            part(tally.amounts.freed),
+            part(tally.amounts.net)
+        ),
+    ];
+    sentences.extend(largest(tally));
+    sentences.push(format!(
+        "Python stacks made {} of it resident.",
+        part(tally.accounting.python)
+    ));
+    let kinds = [
+        (
+            tally.accounting.file,
+            "is file-backed (shared with the page cache)",
+        ),
+        (tally.accounting.shmem, "is shared memory"),
+    ];
+    for (bytes, what) in kinds {
+        if bytes > 0 {
+            sentences.push(format!("{} {what}.", part(bytes)));
+        }
+    }
+    sentences.push(match tally.accounting.unattributed {
+        0 => "All of it is attributed.".to_owned(),
+        bytes => format!("{} could not be attributed.", part(bytes)),
+    });
+    sentences.extend(cow);
+    sentences
+}
+
+/// The function on top of the stacks that most of the live bytes came from.
+fn largest(tally: &Tally<'_>) -> Option<String> {
+    let net = tally.amounts.net;
+    // Of equals, the first in the ranking.
+    let own = |place: &&Place<FunctionKey<'_>>| place.own.net;
+    let largest = tally.functions.iter().rev().max_by_key(own)?;
+    if largest.own.net == 0 {
+        return None;
+    }
+    let FunctionKey {
+        function,
+        file,
+        line,
+    } = largest.key;
+    Some(format!(
+        "The largest part of what is still resident, {} ({}), was made resident by {} ({}:{line}).",
+        size(largest.own.net),
+        share(largest.own.net, net),
+        escape::terminal(function),
+        escape::terminal(file),
+    ))
+}
+
+fn copy_on_write(tally: &Tally<'_>) -> Option<String> {
+    let cow = tally.amounts.cow;
+    (cow > 0).then(|| {
+        format!(
+            "{} stopped being shared after fork: it grows PSS and USS, not RSS.",
+            size(cow)
+        )
+    })
+}

@@ -1,0 +1,39 @@
+//! How points in time are written: in file names by the user's clock, in pictures and reports by
+//! UTC, so that one capture gives the same bytes wherever it is looked at.
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+/// `YYYYMMDDhhmmss` in local time, as mprof names its files.
+pub fn file_stamp() -> String {
+    Zoned::now().strftime("%Y%m%d%H%M%S").to_string()
+}
+
+/// `YYYY-MM-DD hh:mm:ss UTC`. A time that no calendar has is shown as it is.
+pub fn utc(epoch_s: f64) -> String {
+    match Timestamp::from_second(epoch_s as i64) {
+        Ok(time) => time
+            .to_zoned(TimeZone::UTC)
+            .strftime("%Y-%m-%d %H:%M:%S UTC")
+            .to_string(),
+        Err(_) => format!("{epoch_s} s after the epoch"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_fourteen_digits() {
+        let stamp = file_stamp();
+        assert_eq!(stamp.len(), 14, "{stamp}");
+        assert!(stamp.bytes().all(|byte| byte.is_ascii_digit()), "{stamp}");
+    }
+
+    #[test]
+    fn utc_is_the_calendars_and_a_wild_time_does_no_harm() {
+        assert_eq!(utc(1_700_000_000.9), "2023-11-14 22:13:20 UTC");
+        assert!(utc(f64::MAX).ends_with("after the epoch"));
+    }
+}

@@ -1,0 +1,330 @@
+//! mprof's time series, `mprofile_*.dat`, as the reader of memory_profiler 0.61 takes it.
+//!
+//! Its reader splits every line at single blanks and dies on what it does not expect: a blank
+//! line, a blank in a function's name, a missing column make the whole file unreadable. Lines
+//! that begin with `# ` are ours; it ignores them.
+
+use std::io::{self, Write};
+
+use super::escape;
+use crate::model::{LossTotals, Mark, Process, Profile, Sample};
+
+/// What MEM and CHLD lines show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metric {
+    /// Resident set size.
+    #[default]
+    Rss,
+    /// Proportional set size.
+    Pss,
+    /// Unique set size.
+    Uss,
+}
+
+/// How the series are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatOptions {
+    /// MEM is the total of the tree.
+    pub include_children: bool,
+    /// A CHLD line for each descendant.
+    pub multiprocess: bool,
+    /// What the samples are.
+    pub metric: Metric,
+}
+
+impl Default for DatOptions {
+    fn default() -> Self {
+        DatOptions {
+            include_children: false,
+            multiprocess: true,
+            metric: Metric::Rss,
+        }
+    }
+}
+
+/// `mprof plot` needs 16 s for 3000 FUNC lines, so the calls that changed RSS least are written
+/// as comments beyond this number.
+const MAX_FUNC_LINES: usize = 500;
+
+/// Writes a .dat line by line, while the run goes on or afterwards.
+#[derive(Debug)]
+pub struct DatWriter<W> {
+    out: W,
+    options: DatOptions,
+}
+
+impl<W: Write> DatWriter<W> {
+    /// A writer to `out`. The first line has to be [`DatWriter::cmdline`].
+    pub fn new(out: W, options: DatOptions) -> Self {
+        DatWriter { out, options }
+    }
+
+    /// The traced command: mprof's title of the plot.
+    pub fn cmdline(&mut self, command: &str) -> io::Result<()> {
+        let command = escape::line(command.trim());
+        let command = if command.is_empty() { "?" } else { &command };
+        writeln!(self.out, "CMDLINE {command}")
+    }
+
+    /// One sampling of all processes: the first target, and the others by pid. Once the first
+    /// target has gone (`main` is None) there is no MEM line but under `include_children`.
+    pub fn sample(
+        &mut self,
+        epoch_s: f64,
+        main: Option<u64>,
+        children: &[(u32, u64)],
+    ) -> io::Result<()> {
+        let shown = if self.options.include_children {
+            let main = main.unwrap_or(0);
+            let add = |total: u64, &(_, bytes): &(u32, u64)| total.saturating_add(bytes);
+            Some(children.iter().fold(main, add))
+        } else {
+            main
+        };
+        if let Some(bytes) = shown {
+            writeln!(self.out, "MEM {:.6} {epoch_s:.4}", mib(bytes))?;
+        }
+        if self.options.multiprocess {
+            for &(pid, bytes) in children {
+                writeln!(self.out, "CHLD {pid} {:.6} {epoch_s:.4}", mib(bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One call of a marked function. `pid` is given for descendants, `mem` is the MEM series at
+    /// the begin and the end of the call, `level` has the process's band added.
+    pub fn mark(
+        &mut self,
+        mark: &Mark,
+        pid: u32,
+        is_main: bool,
+        mem: (f64, f64),
+        level: u32,
+    ) -> io::Result<()> {
+        self.func("FUNC", mark, (pid, is_main), mem, level)
+    }
+
+    fn func(
+        &mut self,
+        keyword: &str,
+        mark: &Mark,
+        (pid, is_main): (u32, bool),
+        mem: (f64, f64),
+        level: u32,
+    ) -> io::Result<()> {
+        let prefix = if is_main {
+            String::new()
+        } else {
+            format!("{pid}/")
+        };
+        writeln!(
+            self.out,
+            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={}",
+            escape::token(&mark.function),
+            mem.0,
+            mark.begin_epoch_s,
+            mem.1,
+            mark.end_epoch_s,
+            mark.rss_begin,
+            mark.rss_end,
+        )
+    }
+
+    /// The last lines: what was lost (a comment to mprof), and a flush. Gives `out` back.
+    pub fn finish(mut self, loss: &LossTotals) -> io::Result<W> {
+        write!(
+            self.out,
+            "# LOSS events_lost={} stacks_truncated={} stacks_failed={} unknown_threads={}",
+            loss.events_lost, loss.stacks_truncated, loss.stacks_failed, loss.unknown_threads
+        )?;
+        for (name, count) in &loss.other {
+            write!(self.out, " {}={count}", escape::token(name))?;
+        }
+        writeln!(self.out)?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Writes the whole .dat of a profile.
+pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io::Result<()> {
+    let mut dat = DatWriter::new(out, options);
+    dat.cmdline(&profile.command)?;
+    let sweeps = sweeps(profile);
+    for sweep in &sweeps {
+        dat.sample(sweep.epoch_s, sweep.main, &sweep.children)?;
+    }
+    marks(profile, &sweeps, &mut dat)?;
+    dat.finish(&profile.loss)?;
+    Ok(())
+}
+
+/// The samples of all processes at one time.
+#[derive(Debug)]
+struct Sweep {
+    epoch_s: f64,
+    main: Option<u64>,
+    children: Vec<(u32, u64)>,
+}
+
+impl Sweep {
+    fn add(&mut self, sample: &Sample, process: &Process) {
+        if sample.main {
+            self.main = Some(self.main.unwrap_or(0).saturating_add(sample.bytes));
+        } else {
+            self.children.push((process.pid, sample.bytes));
+        }
+    }
+}
+
+/// Samples of one time make one sweep; a sample of the main process always begins one.
+fn sweeps(profile: &Profile) -> Vec<Sweep> {
+    let mut sweeps: Vec<Sweep> = Vec::new();
+    for sample in &profile.samples {
+        let Some(process) = profile.processes.get(sample.process as usize) else {
+            continue;
+        };
+        let same = |sweep: &Sweep| sweep.epoch_s == sample.epoch_s;
+        let new = match sweeps.last() {
+            None => true,
+            Some(last) if sample.main => last.main.is_some() || !same(last),
+            Some(last) => !same(last),
+        };
+        if new {
+            sweeps.push(Sweep {
+                epoch_s: sample.epoch_s,
+                main: None,
+                children: Vec::new(),
+            });
+        }
+        if let Some(last) = sweeps.last_mut() {
+            last.add(sample, process);
+        }
+    }
+    if sweeps.iter().all(|sweep| sweep.main.is_none()) {
+        sweeps.splice(..0, ends(profile));
+    }
+    sweeps
+}
+
+/// A file without MEM is an error to mprof: a run too short to sample shows its two ends.
+fn ends(profile: &Profile) -> Vec<Sweep> {
+    let process = profile.processes.first().cloned().unwrap_or_default();
+    let sweep = |epoch_s, bytes| Sweep {
+        epoch_s,
+        main: Some(bytes),
+        children: Vec::new(),
+    };
+    vec![
+        sweep(profile.started_epoch_s, process.rss_start),
+        sweep(
+            profile.started_epoch_s + profile.duration_s,
+            process.rss_end,
+        ),
+    ]
+}
+
+fn marks<W: Write>(profile: &Profile, sweeps: &[Sweep], dat: &mut DatWriter<W>) -> io::Result<()> {
+    let kept = largest(&profile.marks);
+    let series = Series::new(sweeps, dat.options.include_children);
+    let bands = bands(profile);
+    // The main process of samples; without any, the first.
+    let main = profile.samples.iter().find(|sample| sample.main);
+    let main = main.map_or(0, |sample| sample.process);
+    for (mark, kept) in profile.marks.iter().zip(kept) {
+        let Some(process) = profile.processes.get(mark.process as usize) else {
+            continue;
+        };
+        let is_main = mark.process == main;
+        // The plot joins FUNC's values with MEM's into one curve: what is not of that series has
+        // to be read from it, or the curve saws up and down.
+        let exact = is_main && !dat.options.include_children && dat.options.metric == Metric::Rss;
+        let mem = if exact {
+            (mib(mark.rss_begin), mib(mark.rss_end))
+        } else {
+            (series.at(mark.begin_epoch_s), series.at(mark.end_epoch_s))
+        };
+        let band = bands.get(mark.process as usize).copied().unwrap_or(0);
+        let level = band.saturating_add(mark.level);
+        let keyword = if kept { "FUNC" } else { "# FUNC" };
+        dat.func(keyword, mark, (process.pid, is_main), mem, level)?;
+    }
+    Ok(())
+}
+
+/// Which marks become FUNC lines: those that changed RSS most, then the longest.
+fn largest(marks: &[Mark]) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..marks.len()).collect();
+    if order.len() > MAX_FUNC_LINES {
+        let rank = |&index: &usize| {
+            let mark = &marks[index];
+            let length = mark.end_epoch_s - mark.begin_epoch_s;
+            (mark.rss_end.abs_diff(mark.rss_begin), length)
+        };
+        order.sort_by(|a, b| {
+            let (a, b) = (rank(a), rank(b));
+            b.0.cmp(&a.0).then(b.1.total_cmp(&a.1))
+        });
+        order.truncate(MAX_FUNC_LINES);
+    }
+    let mut kept = vec![false; marks.len()];
+    for index in order {
+        kept[index] = true;
+    }
+    kept
+}
+
+/// The first level of each process: mprof's flame draws a row a level and knows no processes.
+fn bands(profile: &Profile) -> Vec<u32> {
+    let mut levels: Vec<Option<u32>> = vec![None; profile.processes.len()];
+    for mark in &profile.marks {
+        if let Some(level) = levels.get_mut(mark.process as usize) {
+            *level = Some(level.unwrap_or(0).max(mark.level));
+        }
+    }
+    let mut next = 0u32;
+    let band = |level: Option<u32>| {
+        let band = next;
+        if let Some(level) = level {
+            next = next.saturating_add(level).saturating_add(1);
+        }
+        band
+    };
+    levels.into_iter().map(band).collect()
+}
+
+/// MEM over time, to be read between the samples.
+struct Series(Vec<(f64, f64)>);
+
+impl Series {
+    fn new(sweeps: &[Sweep], include_children: bool) -> Series {
+        let point = |sweep: &Sweep| {
+            let children = sweep.children.iter().map(|&(_, bytes)| mib(bytes));
+            let main = sweep.main.map(mib);
+            let shown = if include_children {
+                Some(main.unwrap_or(0.0) + children.sum::<f64>())
+            } else {
+                main
+            };
+            shown.map(|mem| (sweep.epoch_s, mem))
+        };
+        let mut points: Vec<(f64, f64)> = sweeps.iter().filter_map(point).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Series(points)
+    }
+
+    fn at(&self, epoch_s: f64) -> f64 {
+        let after = self.0.partition_point(|point| point.0 < epoch_s);
+        let before = after.checked_sub(1).and_then(|index| self.0.get(index));
+        match (before, self.0.get(after)) {
+            (Some(a), Some(b)) if b.0 > a.0 => a.1 + (b.1 - a.1) * (epoch_s - a.0) / (b.0 - a.0),
+            (_, Some(only)) | (Some(only), None) => only.1,
+            (None, None) => 0.0,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Where files come to lie and whom they belong to.
+//!
+//! The tool runs as root in folders of other users: a file is made anew (never through a link at
+//! its name), an existing one is replaced only when that was asked for, and under sudo it is
+//! handed to the user who typed the command.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::io::Errno;
+
+use super::clock;
+use crate::{Error, Result};
+
+/// The common beginning of a run's files: `BASE.dat`, `BASE.folded`, `BASE.memprof`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputBase {
+    base: PathBuf,
+    force: bool,
+}
+
+impl OutputBase {
+    /// Settles the base before the trace begins: the default name when there is none, `.dat` at
+    /// its end taken away. Fails when one of a run's three files exists (but with `force`), or
+    /// when the folder cannot be written to.
+    pub fn resolve(base: Option<PathBuf>, force: bool) -> Result<OutputBase> {
+        let base =
+            base.unwrap_or_else(|| PathBuf::from(format!("mprofile_{}", clock::file_stamp())));
+        let base = match base.extension() {
+            Some(extension) if extension == "dat" => base.with_extension(""),
+            _ => base,
+        };
+        let resolved = OutputBase { base, force };
+        for path in [resolved.dat(), resolved.folded(), resolved.memprof()] {
+            check(&path, force)?;
+        }
+        Ok(resolved)
+    }
+
+    /// `BASE.dat`
+    pub fn dat(&self) -> PathBuf {
+        self.with("dat")
+    }
+
+    /// `BASE.folded`
+    pub fn folded(&self) -> PathBuf {
+        self.with("folded")
+    }
+
+    /// `BASE.memprof`
+    pub fn memprof(&self) -> PathBuf {
+        self.with("memprof")
+    }
+
+    /// `BASE.svg`
+    pub fn svg(&self) -> PathBuf {
+        self.with("svg")
+    }
+
+    /// Whether existing files may be replaced.
+    pub fn force(&self) -> bool {
+        self.force
+    }
+
+    // Not `with_extension`, which would cut `run.v2` to `run`.
+    fn with(&self, extension: &str) -> PathBuf {
+        let mut name = self.base.clone().into_os_string();
+        name.push(".");
+        name.push(extension);
+        name.into()
+    }
+}
+
+/// Fails when `path` could not be created later: it exists (but with `force`), it is not a plain
+/// file, or its folder is missing or not writable.
+pub fn check(path: &Path, force: bool) -> Result<()> {
+    let place = Place::open(path)?;
+    place.refuse_existing(path, force)?;
+    fs::accessat(&place.folder, ".", Access::WRITE_OK, AtFlags::empty())
+        .map_err(|errno| cannot_write(path, errno.into()))
+}
+
+/// A file being written. It carries its final name once [`OutputFile::finish`] has returned;
+/// dropped before, it leaves nothing behind (but with [`OutputFile::create_in_place`]).
+#[derive(Debug)]
+pub struct OutputFile {
+    file: File,
+    path: PathBuf,
+    place: Place,
+    /// Its name until it is finished.
+    temporary: Option<OsString>,
+    force: bool,
+}
+
+impl OutputFile {
+    /// A file that appears under its name when it is whole.
+    pub fn create(path: &Path, force: bool) -> Result<OutputFile> {
+        let place = Place::open(path)?;
+        place.refuse_existing(path, force)?;
+        let mut temporary = OsString::from(".");
+        temporary.push(&place.name);
+        temporary.push(format!(".{}.part", std::process::id()));
+        let file = place
+            .create(&temporary)
+            .map_err(|errno| cannot_write(path, errno.into()))?;
+        Ok(OutputFile {
+            file,
+            path: path.to_owned(),
+            place,
+            temporary: Some(temporary),
+            force,
+        })
+    }
+
+    /// A file that can be read while it grows, and that stays when the writer dies.
+    pub fn create_in_place(path: &Path, force: bool) -> Result<OutputFile> {
+        let place = Place::open(path)?;
+        place.refuse_existing(path, force)?;
+        let failed = |errno: Errno| cannot_write(path, errno.into());
+        if force {
+            match fs::unlinkat(&place.folder, &place.name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        let file = place.create(&place.name).map_err(failed)?;
+        Ok(OutputFile {
+            file,
+            path: path.to_owned(),
+            place,
+            temporary: None,
+            force,
+        })
+    }
+
+    /// Gives the file its name.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(temporary) = self.temporary.take() else {
+            return Ok(());
+        };
+        let renamed = self.place.rename(&temporary, self.force);
+        if renamed.is_err() {
+            self.temporary = Some(temporary);
+        }
+        renamed.map_err(|errno| match errno {
+            Errno::EXIST => exists(&self.path),
+            errno => cannot_write(&self.path, errno.into()),
+        })
+    }
+
+    /// The error to show when writing to this file has failed.
+    pub fn write_error(&self, error: io::Error) -> Error {
+        cannot_write(&self.path, error)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nothing can be done about a failure here, and the file is only a rest.
+            let _ = fs::unlinkat(&self.place.folder, temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// Makes the file `path` from what `write` produces: whole or not at all.
+pub fn write_file(
+    path: &Path,
+    force: bool,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let mut out = io::BufWriter::new(OutputFile::create(path, force)?);
+    let written = write(&mut out).and_then(|()| out.flush());
+    // On failure the buffer must not be written once more by the drop of the BufWriter.
+    let (file, _) = out.into_parts();
+    match written {
+        Ok(()) => file.finish(),
+        Err(error) => Err(file.write_error(error)),
+    }
+}
+
+/// A name in an open folder. All that follows goes through the folder's descriptor, so that
+/// nobody can exchange the folder between the check and the use.
+#[derive(Debug)]
+struct Place {
+    folder: OwnedFd,
+    name: OsString,
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Place> {
+        let Some(name) = path.file_name() else {
+            return Err(Error::failed(
+                format!("cannot write to {}", path.display()),
+                "the path does not end in a file name",
+                "give a file name: -o NAME",
+            ));
+        };
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = fs::openat(CWD, folder, flags, Mode::empty());
+        Ok(Place {
+            folder: opened.map_err(|errno| no_folder(path, folder, errno))?,
+            name: name.to_owned(),
+        })
+    }
+
+    fn refuse_existing(&self, path: &Path, force: bool) -> Result<()> {
+        match fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(cannot_write(path, errno.into())),
+            Ok(_) if !force => Err(exists(path)),
+            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile | FileType::Symlink => Ok(()),
+                other => Err(Error::failed(
+                    format!("cannot replace {}", path.display()),
+                    format!("it is not a plain file but {other:?}"),
+                    "give another name: -o NAME",
+                )),
+            },
+        }
+    }
+
+    fn create(&self, name: &OsStr) -> rustix::io::Result<File> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let created = fs::openat(&self.folder, name, flags, Mode::from_raw_mode(0o644))?;
+        if let Some((user, group)) = sudo_user() {
+            fs::fchown(&created, Some(user), Some(group))?;
+        }
+        Ok(File::from(created))
+    }
+
+    fn rename(&self, from: &OsStr, force: bool) -> rustix::io::Result<()> {
+        let folder = &self.folder;
+        if force {
+            return fs::renameat(folder, from, folder, &self.name);
+        }
+        match fs::renameat_with(folder, from, folder, &self.name, RenameFlags::NOREPLACE) {
+            // A file system without RENAME_NOREPLACE: a hard link refuses an existing name too.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::linkat(folder, from, folder, &self.name, AtFlags::empty())?;
+                fs::unlinkat(folder, from, AtFlags::empty())
+            }
+            renamed => renamed,
+        }
+    }
+}
+
+/// The user who called sudo, when this process is root by it.
+fn sudo_user() -> Option<(Uid, Gid)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let id = |name| env::var(name).ok()?.parse::<u32>().ok();
+    // The highest value is the kernel's "do not change" (chown(2)), not an id.
+    let valid = |&id: &u32| id != u32::MAX;
+    let user = id("SUDO_UID").filter(valid)?;
+    let group = id("SUDO_GID").filter(valid)?;
+    Some((Uid::from_raw(user), Gid::from_raw(group)))
+}
+
+fn exists(path: &Path) -> Error {
+    Error::failed(
+        format!("{} exists already", path.display()),
+        "an existing file is not overwritten",
+        "add --force, or give another name: -o NAME",
+    )
+}
+
+fn no_folder(path: &Path, folder: &Path, errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::NOENT => format!("mkdir -p '{}'", folder.display()),
+        _ => "give a name in another folder: -o NAME".to_owned(),
+    };
+    Error::failed(
+        format!("cannot write {}", path.display()),
+        format!("{}: {}", folder.display(), io::Error::from(errno)),
+        hint,
+    )
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Error {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!(
+                "make room (df -h '{}'), or write elsewhere: -o NAME",
+                folder.display()
+            )
+        }
+        _ => format!(
+            "write to a folder of yours: -o NAME (ls -ld '{}')",
+            folder.display()
+        ),
+    };
+    Error::failed(format!("cannot write {}", path.display()), error, hint)
+}

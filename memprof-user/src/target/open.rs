@@ -1,0 +1,105 @@
+//! Opens a file that another process has mapped: also a deleted one, also one in a container,
+//! and never one that the process only points at.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use super::Mapping;
+
+/// Flags for files whose kind is not known yet: a FIFO must not block, a terminal must not
+/// become ours.
+const CAREFUL: OFlags = OFlags::NONBLOCK
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// The regular file behind a mapping.
+///
+/// First by /proc/PID/map_files, which leads to the very inode whatever its name says now; that
+/// takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE. Then by name inside the process's own root,
+/// which symbolic links do not leave.
+pub fn mapped_file(pid: u32, mapping: &Mapping) -> io::Result<File> {
+    by_mapping(pid, mapping).or_else(|_| by_name(pid, mapping))
+}
+
+fn by_mapping(pid: u32, mapping: &Mapping) -> io::Result<File> {
+    let path = format!(
+        "/proc/{pid}/map_files/{:x}-{:x}",
+        mapping.start, mapping.end
+    );
+    // A mapped device is not opened at all: that alone may do something.
+    if !std::fs::metadata(&path)?.is_file() {
+        return Err(not_regular());
+    }
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(CAREFUL.bits() as i32)
+        .open(path)?;
+    regular(file)
+}
+
+fn by_name(pid: u32, mapping: &Mapping) -> io::Result<File> {
+    if mapping.deleted {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the file has been deleted, and /proc/PID/map_files cannot be read",
+        ));
+    }
+    let root = File::open(format!("/proc/{pid}/root"))?;
+    let path: &Path = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
+    let file = openat2(
+        &root,
+        path,
+        OFlags::RDONLY | CAREFUL,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )?;
+    regular(File::from(file))
+}
+
+fn regular(file: File) -> io::Result<File> {
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(not_regular()),
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Mappings;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn both_ways_lead_to_this_program() {
+        let pid = std::process::id();
+        let maps = Mappings::read(pid).unwrap();
+        let mine = maps.at(both_ways_lead_to_this_program as fn() as usize as u64);
+        let want = std::fs::metadata(std::env::current_exe().unwrap()).unwrap();
+        let file = by_name(pid, mine.unwrap()).unwrap();
+        assert_eq!(file.metadata().unwrap().ino(), want.ino());
+        let file = mapped_file(pid, mine.unwrap()).unwrap();
+        assert_eq!(file.metadata().unwrap().ino(), want.ino());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let mapping = Mapping {
+            path: "/dev/null".into(),
+            ..Mapping::default()
+        };
+        assert!(by_name(std::process::id(), &mapping).is_err());
+        let mapping = Mapping {
+            path: "/proc/self/exe".into(),
+            ..Mapping::default()
+        };
+        assert!(by_name(std::process::id(), &mapping).is_err());
+    }
+}
