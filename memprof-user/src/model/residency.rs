@@ -82,11 +82,14 @@ impl Residency {
         if range.is_empty() {
             return;
         }
-        self.release(range.clone(), displaced);
         let claim = Claim {
             owner,
             generation: self.generation,
         };
+        if let Some(left) = self.vacant(&range) {
+            return self.put_beside(left, range, claim);
+        }
+        self.release(range.clone(), displaced);
         self.put(range, claim);
     }
 
@@ -203,26 +206,39 @@ impl Residency {
             let piece = start.max(range.start)..extent.end.min(range.end);
             *self.total(extent.claim) -= piece.end - piece.start;
             taken(piece, extent.claim);
+            if start <= range.start {
+                break;
+            }
         }
     }
 
-    /// Enters a range of which nothing is in the map, joined with its neighbours if they have
-    /// the same claim.
+    /// Enters a range of which nothing is in the map.
     fn put(&mut self, range: Range<u64>, claim: Claim) {
-        let left = self.extents.get_prev(&range.start);
-        let start = match left {
-            Some((&start, left)) if left.end == range.start && left.claim == claim => start,
-            _ => range.start,
-        };
+        if let Some(left) = self.vacant(&range) {
+            self.put_beside(left, range, claim);
+        }
+    }
+
+    /// If nothing of the (not empty) range is in the map: the extent that ends where it begins,
+    /// if there is one. One look-up answers both, and look-ups are what a growth costs.
+    fn vacant(&self, range: &Range<u64>) -> Option<Option<(u64, Claim)>> {
+        match self.extents.get_prev(&(range.end - 1)) {
+            Some((_, left)) if left.end > range.start => None,
+            Some((&start, left)) if left.end == range.start => Some(Some((start, left.claim))),
+            _ => Some(None),
+        }
+    }
+
+    /// Enters a vacant range, joined with its neighbours if they have the same claim.
+    fn put_beside(&mut self, left: Option<(u64, Claim)>, range: Range<u64>, claim: Claim) {
+        let left = left.filter(|&(_, left)| left == claim);
+        let start = left.map_or(range.start, |(start, _)| start);
         let right = self.extents.get(&range.end);
-        let end = match right {
-            Some(right) if right.claim == claim => {
-                let end = right.end;
-                self.extents.remove(&range.end);
-                end
-            }
-            _ => range.end,
-        };
+        let right = right.filter(|right| right.claim == claim);
+        let end = right.map_or(range.end, |right| right.end);
+        if end > range.end {
+            self.extents.remove(&range.end);
+        }
         self.extents.insert(start, Extent { end, claim });
         *self.total(claim) += range.end - range.start;
     }
