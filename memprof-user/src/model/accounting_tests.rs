@@ -177,6 +177,7 @@ fn a_child_that_borrows_its_parents_memory_has_none() {
     let mut vfork = task(8, task_op::FORK, 7, 900);
     vfork.shares_memory = 1;
     model.task(&vfork);
+    assert_eq!(model.parts().0.live(8).unwrap().inherited_now(), 0);
     model.growth(&growth(8, 20, 1), None);
     model.address_space(&unmap(8, 0, 10));
     model.task(&task(8, task_op::EXEC, 0, 0));
