@@ -50,9 +50,15 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
             size(growth)
         ),
         format!(
-            "Of this, {} was given back and {} is still resident.",
+            "Of this, {} was given back and {} is still resident{}.",
             part(tally.amounts.freed),
-            part(tally.amounts.net)
+            part(tally.amounts.net),
+            // What a process had at its end is its net: the trace went on without it.
+            if net_of_exited(profile, tally) > 0 {
+                ", or was when its process ended"
+            } else {
+                ""
+            }
         ),
     ];
     sentences.extend(largest(tally));
@@ -78,6 +84,12 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     });
     sentences.extend(cow);
     sentences
+}
+
+fn net_of_exited(profile: &Profile, tally: &Tally<'_>) -> u64 {
+    let processes = profile.processes.iter().zip(&tally.processes);
+    let exited = processes.filter(|(process, _)| process.exited);
+    exited.map(|(_, (amounts, _))| amounts.net).sum()
 }
 
 /// The function on top of the stacks that most of the live bytes came from.
