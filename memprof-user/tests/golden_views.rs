@@ -207,14 +207,11 @@ fn the_flame_graph_is_deterministic_and_can_be_turned_round() {
     let heading = "memprof-ebpf: net resident bytes — gunicorn -w 2 -k gevent service:app";
     assert!(svg.contains(heading));
     assert!(svg.contains("2023-11-14 22:13:20 UTC, 2.5 s · loss: 3 stacks truncated"));
+    options.view = View::Gross;
+    options.folded.merge_processes = true;
     options.flamegraph = FlamegraphOptions {
-        view: View::Gross,
         reverse: true,
         title: Some("<ours> & theirs".to_owned()),
-        folded: FoldedOptions {
-            merge_processes: true,
-            function: false,
-        },
     };
     let reversed = written(Format::Flamegraph, &profile, &options);
     assert!(reversed.contains("&lt;ours&gt; &amp; theirs"));
@@ -231,7 +228,7 @@ fn a_role_that_ends_in_a_number_is_not_taken_for_a_count() {
     }
     let mut options = SinkOptions::default();
     options.flamegraph.reverse = true;
-    options.flamegraph.folded.merge_processes = true;
+    options.folded.merge_processes = true;
     let titles = titles(&written(Format::Flamegraph, &profile, &options));
     assert!(titles.contains("serve.py_8000 ("), "{titles}");
     assert!(
@@ -495,9 +492,8 @@ proptest! {
             let options = ReportOptions { view, rows: Some(3) };
             report::text(&profile, &options);
             let mut options = SinkOptions { view, ..SinkOptions::default() };
-            options.flamegraph.view = view;
             options.flamegraph.reverse = true;
-            options.flamegraph.folded.merge_processes = true;
+            options.folded.merge_processes = true;
             let svg = written(Format::Flamegraph, &profile, &options);
             prop_assert!(svg.trim_end().ends_with("</svg>"));
         }

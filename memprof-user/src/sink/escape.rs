@@ -55,7 +55,7 @@ pub fn line(text: &str) -> String {
         .collect()
 }
 
-/// For a frame of a folded stack: as [`line`], and `;`, which separates frames, becomes `:`.
+/// For a frame of a folded stack: as [`line()`], and `;`, which separates frames, becomes `:`.
 ///
 /// Readers trim lines and take `# ` for a comment, so neither is left at the ends.
 pub fn frame(text: &str) -> String {
