@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "shared by several test binaries")]
 
 use memprof_user::model::*;
+use memprof_user::sink::{Format, SinkOptions};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -337,4 +338,16 @@ pub fn profile() -> impl Strategy<Value = Profile> {
                 }
             })
     })
+}
+
+/// What `format` makes of `profile`.
+pub fn written(format: Format, profile: &Profile, options: &SinkOptions) -> String {
+    let mut bytes = Vec::new();
+    format.write(profile, options, &mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// What all owners hold at the end.
+pub fn net(profile: &Profile) -> u64 {
+    profile.owners.iter().map(Owner::net).sum()
 }
