@@ -94,6 +94,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     unsafe {
         (*child).pending.tid = 0;
         (*child).lock = 0;
+        (*child).generation = emit::generation();
     }
     let mm = mm_of(task);
     if mm.is_null() {
@@ -127,7 +128,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     unsafe {
         (*process).layout.thread_source = thread_source::NONE;
         (*process).layout.finalizing_address = 0;
-        (*process).generation += 1;
+        (*process).generation = emit::generation();
     }
     let mm = mm_of(task);
     if mm.is_null() {

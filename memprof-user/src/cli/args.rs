@@ -67,7 +67,12 @@ pub struct RunArgs {
     #[arg(long)]
     pub as_user: bool,
     /// The command and its arguments, passed through untouched
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -239,7 +244,9 @@ pub struct FlamegraphArgs {
 
 /// A positive number of seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         // A millisecond: below it the tracer would do nothing but look.
         Ok(duration) if duration >= Duration::from_millis(1) => Ok(duration),

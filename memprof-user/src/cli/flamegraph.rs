@@ -12,14 +12,14 @@ pub fn main(args: FlamegraphArgs) -> Result<ExitCode> {
     output::check(&args.output, args.force)?;
     let profile = report::open(&args.file)?;
     let options = SinkOptions {
+        view: args.view.into(),
+        folded: FoldedOptions {
+            merge_processes: args.merge_processes,
+            function: args.function,
+        },
         flamegraph: FlamegraphOptions {
-            view: args.view.into(),
             reverse: args.reverse,
             title: args.title,
-            folded: FoldedOptions {
-                merge_processes: args.merge_processes,
-                function: args.function,
-            },
         },
         ..SinkOptions::default()
     };

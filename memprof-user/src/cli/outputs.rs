@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use super::args::CommonArgs;
 use crate::error::{Error, Result};
 use crate::session::{Ending, Outcome};
-use crate::sink::{
-    DatOptions, FlamegraphOptions, FoldedOptions, Format, OutputBase, SinkOptions, output,
-};
+use crate::sink::{DatOptions, FoldedOptions, Format, OutputBase, SinkOptions, output};
 use crate::{capture, report};
 
 /// Where the results of a run go; settled and checked before anything is traced.
@@ -63,10 +61,6 @@ impl Outputs {
         let options = SinkOptions {
             dat: self.dat,
             folded: self.folded,
-            flamegraph: FlamegraphOptions {
-                folded: self.folded,
-                ..FlamegraphOptions::default()
-            },
             ..SinkOptions::default()
         };
         let svg = self.svg.clone().map(|svg| (Format::Flamegraph, svg));

@@ -29,9 +29,8 @@ pub fn main(args: ReportArgs) -> Result<ExitCode> {
     };
     if args.json {
         let json = report::json(&profile, &options);
-        let text = serde_json::to_string_pretty(&json).map_err(|e| {
-            Error::failed("cannot write JSON", e, "leave out --json")
-        })?;
+        let text = serde_json::to_string_pretty(&json)
+            .map_err(|e| Error::failed("cannot write JSON", e, "leave out --json"))?;
         print(&(text + "\n"));
     } else {
         print(&report::text(&profile, &options));

@@ -42,8 +42,7 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
     };
     let (outcome, mut launched) = block_on(async {
         let mut session = Session::open(options)?;
-        let mut launched =
-            Launched::fork(&program, &arguments, user).map_err(cannot_start)?;
+        let mut launched = Launched::fork(&program, &arguments, user).map_err(cannot_start)?;
         forward_signals(launched.pid())?;
         session.start(&mut launched)?;
         let outcome = session.run(command, Some(&mut launched)).await;

@@ -15,6 +15,7 @@ use super::ledger::{Ledger, OwnerKey, StackIndex, Totals};
 use super::process::Place;
 use super::processes::Processes;
 use super::profile::{self, PageKind, Sample};
+use super::residency::FAULT_AROUND_BYTES;
 use super::timeline::Timeline;
 
 /// A process to attach to.
@@ -156,7 +157,7 @@ impl Model {
             // reconciliation with the page tables finds them again.
             space_op::UNMAP_FAILED => self.anomalies.unmaps_failed += 1,
             // Address space is not memory; a mapping over another one announces an UNMAP.
-            space_op::MAP | space_op::BRK_GROW | space_op::MAP_EXECUTABLE => {}
+            space_op::MAP_EXECUTABLE => {}
             _ => self.anomalies.unknown_ops += 1,
         }
     }
@@ -171,6 +172,7 @@ impl Model {
                 Some(process) => {
                     process.exec(&mut self.ledger);
                     process.see();
+                    self.first_pages(task);
                     true
                 }
                 None => false,
@@ -186,6 +188,28 @@ impl Model {
         };
         if !known {
             self.anomalies.strays += 1;
+        }
+    }
+
+    /// What the kernel gave a new program before its first instruction: its stack with the
+    /// arguments. Nobody says where.
+    fn first_pages(&mut self, task: &records::Task) {
+        for member in [member::FILE, member::ANON, member::SHMEM] {
+            let pages = task.rss_pages[member as usize];
+            if let Ok(pages @ 1..) = u32::try_from(pages) {
+                let growth = records::Growth {
+                    header: records::Header {
+                        op: records::walk_result::NO_LAYOUT,
+                        flags: flag::UNPLACED | flag::IN_KERNEL,
+                        ..task.header
+                    },
+                    pages,
+                    events: 1,
+                    member,
+                    ..records::Growth::default()
+                };
+                self.growth(&growth, None);
+            }
         }
     }
 
@@ -360,8 +384,15 @@ fn place(growth: &records::Growth, bytes: u64) -> Option<Place> {
     if flags & flag::UNPLACED != 0 {
         return Some(Place::Unplaced);
     }
-    if flags & flag::AROUND != 0 {
-        return Some(Place::Around(growth.start));
+    if flags & flag::WITHIN != 0 {
+        let range = growth.start..growth.end;
+        let window = range.end.checked_sub(range.start) == Some(FAULT_AROUND_BYTES);
+        return Some(
+            match window && range.start.is_multiple_of(FAULT_AROUND_BYTES) {
+                true => Place::Around(range.start),
+                false => Place::Within(range),
+            },
+        );
     }
     let aligned = growth.start.is_multiple_of(PAGE_BYTES);
     let exact = growth.end.checked_sub(growth.start) == Some(bytes);

@@ -457,8 +457,8 @@ fn what_makes_no_sense_is_counted() {
 #[test]
 fn a_fault_around_is_placed_near_its_fault() {
     let mut model = attached(7);
-    let mut around = growth(7, 5, 16);
-    around.header.flags = flag::AROUND;
+    let mut around = growth(7, 0, 16);
+    around.header.flags = flag::WITHIN;
     around.member = member::FILE;
     around.pages = 20;
     model.growth(&around, Some(StackIndex(1)));
@@ -468,4 +468,20 @@ fn a_fault_around_is_placed_near_its_fault() {
     assert_eq!(owners[0].kind, PageKind::File);
     // Four had no room in the window: they count, without a place.
     assert_eq!(sums(&owners, 0), [20, 16, 20]);
+}
+
+#[test]
+fn a_populate_fills_the_gaps_of_its_range() {
+    let mut model = attached(7);
+    model.growth(&growth(7, 10, 4), Some(StackIndex(1)));
+    let mut populate = growth(7, 0, 100);
+    populate.header.flags = flag::WITHIN;
+    populate.pages = 96;
+    model.growth(&populate, Some(StackIndex(2)));
+    check_invariant(&model);
+    // What was resident before kept its owner; the rest of the range is the populate's.
+    model.address_space(&unmap(7, 10, 4));
+    let (_, owners, _) = model.finish(0.0);
+    assert_eq!(sums(&owners, 0), [4, 4, 4]);
+    assert_eq!(sums(&owners, 1), [96, 0, 96]);
 }

@@ -24,7 +24,7 @@ enum Phase {
 }
 
 /// Where pages became resident.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Exactly these addresses.
     Exact {
@@ -35,6 +35,8 @@ pub enum Place {
     },
     /// In the fault-around window of this address.
     Around(u64),
+    /// Somewhere in this range.
+    Within(Range<u64>),
     /// Nobody knows.
     Unplaced,
 }
@@ -218,6 +220,10 @@ impl Process {
                     let pages = bytes / memprof_common::PAGE_BYTES;
                     let left = self.space.grow_around(address, pages, owner, displace);
                     left * memprof_common::PAGE_BYTES
+                }
+                Place::Within(range) => {
+                    let pages = bytes / memprof_common::PAGE_BYTES;
+                    self.space.grow_within(range, pages, owner) * memprof_common::PAGE_BYTES
                 }
                 Place::Unplaced => bytes,
             }

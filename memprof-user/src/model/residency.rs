@@ -119,6 +119,34 @@ impl Residency {
         left_over
     }
 
+    /// `pages` pages became resident somewhere in `range` (a populate of a range that was partly
+    /// resident). They are placed on its lowest pages that nobody has. Returns how many pages
+    /// found no place.
+    pub fn grow_within(&mut self, range: Range<u64>, pages: u64, owner: OwnerId) -> u64 {
+        let mut left = pages;
+        let mut at = range.start;
+        while left > 0 && at < range.end {
+            let gap_end = match self.extents.get_prev(&at) {
+                Some((_, extent)) if extent.end > at => {
+                    at = extent.end;
+                    continue;
+                }
+                _ => self
+                    .extents
+                    .get_next(&at)
+                    .map_or(range.end, |(&next, _)| next.min(range.end)),
+            };
+            let end = gap_end.min(at.saturating_add(left.saturating_mul(PAGE_BYTES)));
+            if end <= at {
+                break;
+            }
+            self.grow(at..end, owner, |_| {});
+            left -= (end - at) / PAGE_BYTES;
+            at = end;
+        }
+        left
+    }
+
     /// The range is given back. Pages that the map does not know were resident before the attach.
     pub fn release(&mut self, range: Range<u64>, mut released: impl FnMut(Released)) {
         let generation = self.generation;

@@ -27,6 +27,7 @@ pub struct Collector {
     detections: Detections,
     layouts: HashMap<u32, PythonLayout>,
     stacks: HashMap<StackKey, StackIndex>,
+    records: u64,
     undecoded: u64,
     started_epoch_s: f64,
     python_seen: bool,
@@ -34,13 +35,18 @@ pub struct Collector {
 
 impl Collector {
     pub fn new(tables: Tables) -> Self {
+        let mut symbols = Symbols::new(Some(Box::new(LiveCode)));
+        // Owners without a Python stack point to the first, which is empty.
+        let empty = symbols.tables_mut().stack(Vec::new(), false);
+        debug_assert_eq!(StackIndex(empty), StackIndex::EMPTY);
         Collector {
             tables,
             model: Model::new(clock::monotonic_epoch_s()),
-            symbols: Symbols::new(Some(Box::new(LiveCode))),
+            symbols,
             detections: Detections::default(),
             layouts: HashMap::new(),
             stacks: HashMap::new(),
+            records: 0,
             undecoded: 0,
             started_epoch_s: clock::epoch_s(),
             python_seen: false,
@@ -59,9 +65,14 @@ impl Collector {
         &mut self.detections
     }
 
-    /// Interpreters that could not be traced, so far.
-    pub fn warnings(&self) -> &[String] {
-        self.detections.warnings()
+    /// Records lost so far.
+    pub fn lost(&self) -> u64 {
+        self.tables.dropped() + self.undecoded
+    }
+
+    /// Records taken so far.
+    pub fn records(&self) -> u64 {
+        self.records
     }
 
     /// True while the process is traced. One that went without a record (a lost one) is noticed.
@@ -129,6 +140,7 @@ impl Collector {
 
     /// Takes one record.
     pub fn take(&mut self, event: std::result::Result<Event, DecodeError>) {
+        self.records += 1;
         match event {
             Ok(Event::Growth(growth)) => self.growth(&growth),
             Ok(Event::AddressSpace(change)) => {

@@ -64,10 +64,6 @@ impl Detections {
         self.gone.insert(pid)
     }
 
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
     pub fn into_warnings(self) -> Vec<String> {
         self.warnings
     }

@@ -160,7 +160,11 @@ impl Session {
         self.roots.insert(pid);
         self.sampler.set_main(Some(pid));
         launched.release().map_err(|e| {
-            Error::failed("cannot start the program", e, "check that it can be executed")
+            Error::failed(
+                "cannot start the program",
+                e,
+                "check that it can be executed",
+            )
         })?;
         self.say(&format!("attached to pid {pid}, which starts now"));
         Ok(())

@@ -39,13 +39,13 @@ impl StatusLine {
             .sum();
         let status = model.status();
         let line = format!(
-            "{:>6.1} s  RSS {}  grown {}  kept {}  processes {}  events {}  lost {}",
+            "{:>6.1} s  RSS {}  grown {}  kept {}  processes {}  records {}  lost {}",
             elapsed.as_secs_f64(),
             size(rss),
             size(status.gross),
             size(status.net),
             status.live,
-            status.events,
+            collector.records(),
             collector.lost(),
         );
         let mut stderr = std::io::stderr().lock();

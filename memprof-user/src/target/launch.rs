@@ -115,10 +115,9 @@ impl Launched {
 
     /// Sends a signal to a launched program by its pid.
     pub fn signal(pid: u32, signal: i32) {
-        if let (Some(pid), Some(signal)) = (
-            Pid::from_raw(pid as i32),
-            Signal::from_named_raw(signal),
-        ) {
+        if let (Some(pid), Some(signal)) =
+            (Pid::from_raw(pid as i32), Signal::from_named_raw(signal))
+        {
             // It may have gone meanwhile; then there is nobody to tell.
             let _ = kill_process(pid, signal);
         }
