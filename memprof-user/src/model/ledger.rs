@@ -151,6 +151,11 @@ impl Ledger {
         account.resident = account.resident.saturating_sub(bytes);
     }
 
+    /// What kind of pages an owner has.
+    pub fn kind(&self, id: OwnerId) -> Option<PageKind> {
+        Some(self.owners.get(id.0 as usize)?.key.kind)
+    }
+
     /// Σ net of one process.
     pub fn resident(&self, process: u32) -> u64 {
         self.account(process).resident

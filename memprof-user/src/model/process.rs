@@ -208,7 +208,11 @@ impl Process {
         let mut displaced = 0;
         let left_over = {
             let displace = |released: Released| {
-                displaced += released.bytes;
+                // A private file page that is written becomes an anonymous one in its place: no
+                // release was missed.
+                if ledger.kind(released.owner) == ledger.kind(owner) {
+                    displaced += released.bytes;
+                }
                 credit(ledger, released);
             };
             match place {

@@ -164,7 +164,8 @@ fn version_of_hex(hex: u32) -> Version {
 }
 
 /// Before 3.11 no symbol holds the version: `PY_VERSION` is a string among the read-only data,
-/// which other libraries' versions may share.
+/// beside the versions of other libraries. Linkers store a string that ends another one only
+/// there (`/usr/local/versions/3.10.13`), so ends are looked at too.
 fn version_of_image(image: &Image, named: Option<(u8, u8)>) -> Option<Version> {
     let data = image.section_data(".rodata").unwrap_or_default();
     version_among(data.split(|&byte| byte == 0), named)
@@ -174,13 +175,15 @@ fn version_among<'a>(
     strings: impl Iterator<Item = &'a [u8]>,
     named: Option<(u8, u8)>,
 ) -> Option<Version> {
-    let mut found: Vec<Version> = strings
+    let ends = strings.filter_map(|text| text.rsplit(|&byte| byte == b'/').next());
+    let mut found: Vec<Version> = ends
         .filter_map(version_of_text)
         .filter(|version| match named {
             Some(named) => (version.major, version.minor) == named,
             None => version.major == 3 && (6..=10).contains(&version.minor),
         })
         .collect();
+    found.sort_by(|a, b| a.text.cmp(&b.text));
     found.dedup();
     match (found.pop(), named) {
         (Some(version), _) if found.is_empty() => Some(version),
@@ -262,6 +265,8 @@ mod tests {
         assert_eq!(found("3.9.2+", None).as_deref(), Some("3.9.2+"));
         assert_eq!(found("1.2.3", Some((3, 10))).as_deref(), Some("3.10"));
         assert_eq!(found("1.2.3", None), None);
+        let end = "/versions/3.10.13 /versions/3.10.13/lib 3.10.13";
+        assert_eq!(found(end, Some((3, 10))).as_deref(), Some("3.10.13"));
         // Two candidates: only what the name says.
         let two = found("3.10.1 x 3.10.2", Some((3, 10)));
         assert_eq!(two.as_deref(), Some("3.10"));
