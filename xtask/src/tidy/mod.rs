@@ -32,11 +32,15 @@ pub fn check() -> Result<()> {
         };
         let source = Source::new(relative(path), &text);
         for rule in rules::RULES.iter().filter(|rule| (rule.applies)(&source)) {
-            for line in (rule.violations)(&source) {
-                eprintln!("{}:{line}: {}", source.path, rule.says);
-                eprintln!("    because {}", rule.because);
-                broken += 1;
+            let lines = (rule.violations)(&source);
+            if lines.is_empty() {
+                continue;
             }
+            eprintln!("{}\n    because {}", rule.says, rule.because);
+            for line in &lines {
+                eprintln!("    {}:{line}", source.path);
+            }
+            broken += lines.len();
         }
     }
     if broken > 0 {

@@ -23,7 +23,7 @@ impl Source {
             Vec::new()
         };
         let whole_file =
-            path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs");
+            path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("tests.rs");
         let test = match whole_file {
             true => vec![true; code.len()],
             false => test_lines(&code),
