@@ -9,11 +9,11 @@ mod interpreters;
 
 use std::path::Path;
 
+use interpreters::image::{Fixture, Recorder, Thread, layout_by_table};
+use interpreters::{Program, Truth};
 use memprof_user::python::walk::walk;
 use memprof_user::python::{Detection, Detector, Interpreter, code_object};
 use memprof_user::target::{ProcessMemory, Target};
-use interpreters::image::{Fixture, Recorder, Thread, layout_by_table};
-use interpreters::{Program, Truth};
 
 /// Deep enough for two pages of the datastack.
 const DEPTH: u32 = 60;

@@ -5,10 +5,10 @@ mod interpreters;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use interpreters::{Program, Truth, interpreters, missing, supported};
 use memprof_user::python::walk::walk;
 use memprof_user::python::{Detection, Detector, Interpreter, LiveCode, Symbols};
 use memprof_user::target::{ProcessMemory, ReadMemory, Target};
-use interpreters::{Program, Truth, interpreters, missing, supported};
 
 fn detect(pid: u32) -> Detection {
     let target = Target::open(pid).unwrap();

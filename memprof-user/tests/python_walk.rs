@@ -5,6 +5,8 @@ mod interpreters;
 
 use std::path::Path;
 
+use interpreters::image::{CodeFrom, Fixture, Image};
+use interpreters::shown;
 use memprof_common::PythonLayout;
 use memprof_common::records::Header;
 use memprof_common::walk::{MAX_FRAMES, NoFrame};
@@ -15,8 +17,6 @@ use memprof_user::python::walk::{RawStack, walk};
 use memprof_user::python::{FallbackReader, Symbols, code_object};
 use memprof_user::target::ReadMemory;
 use proptest::prelude::*;
-use interpreters::image::{CodeFrom, Fixture, Image};
-use interpreters::shown;
 
 const PID: u32 = 7;
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId};
-use super::profile;
+use super::profile::{self, PageKind};
 use super::residency::{Released, Residency};
 
 /// Where a process stands in its life.
@@ -205,39 +205,66 @@ impl Process {
         events: u64,
         ledger: &mut Ledger,
     ) -> u64 {
-        let mut displaced = 0;
-        let left_over = {
-            let displace = |released: Released| {
-                // A private file page that is written becomes an anonymous one in its place: no
-                // release was missed.
-                if ledger.kind(released.owner) == ledger.kind(owner) {
-                    displaced += released.bytes;
-                }
-                credit(ledger, released);
-            };
-            match place {
-                Place::Exact { start, end } => {
-                    self.space.grow(start..end, owner, displace);
-                    0
-                }
-                Place::Around(address) => {
-                    let pages = bytes / memprof_common::PAGE_BYTES;
-                    let left = self.space.grow_around(address, pages, owner, displace);
-                    left * memprof_common::PAGE_BYTES
-                }
-                Place::Within(range) => {
-                    let pages = bytes / memprof_common::PAGE_BYTES;
-                    self.space.grow_within(range, pages, owner) * memprof_common::PAGE_BYTES
-                }
-                Place::Unplaced => bytes,
+        let page_bytes = memprof_common::PAGE_BYTES;
+        let pages = bytes / page_bytes;
+        let mut displaced = Vec::new();
+        let note = |released| displaced.push(released);
+        let (start, left_over) = match place {
+            Place::Exact { start, end } => {
+                self.space.grow(start..end, owner, note);
+                (start, 0)
             }
+            Place::Around(address) => {
+                let left = self.space.grow_around(address, pages, owner, note);
+                (address, left * page_bytes)
+            }
+            Place::Within(range) => {
+                let start = range.start;
+                let left = self.space.grow_within(range, pages, owner);
+                (start, left * page_bytes)
+            }
+            Place::Unplaced => (0, bytes),
         };
+        let missed = self.settle_displaced(displaced, owner, start, ledger);
         if left_over > 0 {
             *self.unplaced.entry(owner).or_default() += left_over;
         }
         ledger.grow(owner, bytes, events);
         self.raise_peak(self.rss_estimate(ledger));
-        displaced
+        missed
+    }
+
+    /// What stood where `owner` has just grown. Returns the bytes whose release was missed.
+    fn settle_displaced(
+        &mut self,
+        displaced: Vec<Released>,
+        owner: OwnerId,
+        start: u64,
+        ledger: &mut Ledger,
+    ) -> u64 {
+        let grown = ledger.kind(owner);
+        let mut missed = 0;
+        for released in displaced {
+            let kind = ledger.kind(released.owner);
+            if kind == Some(PageKind::File) && grown == kind && !released.inherited {
+                // Places of fault-around are guessed: this one was wrong, the page is another
+                // one of the window.
+                let pages = released.bytes / memprof_common::PAGE_BYTES;
+                let left = self.space.grow_around(start, pages, released.owner, |_| {});
+                if left > 0 {
+                    let bytes = left * memprof_common::PAGE_BYTES;
+                    *self.unplaced.entry(released.owner).or_default() += bytes;
+                }
+                continue;
+            }
+            // A private file page that is written becomes an anonymous one in its place: no
+            // release was missed.
+            if kind == grown {
+                missed += released.bytes;
+            }
+            credit(ledger, released);
+        }
+        missed
     }
 
     /// The range was given back.
