@@ -257,9 +257,10 @@ impl Process {
                 }
                 continue;
             }
-            // A private file page that is written becomes an anonymous one in its place: no
-            // release was missed.
-            if kind == grown {
+            // No release was missed when a private file page is written and becomes an anonymous
+            // one in its place, nor when a child faults in a file page of its parent's: fork
+            // does not copy the page tables of files.
+            if kind == grown && !(released.inherited && kind == Some(PageKind::File)) {
                 missed += released.bytes;
             }
             credit(ledger, released);
