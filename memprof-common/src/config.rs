@@ -86,7 +86,8 @@ pub struct Process {
     pub pending: Pending,
     /// 1 while a CPU works on `pending`.
     pub lock: u32,
-    /// Raised when ids of stacks must not be reused (exec).
+    /// Goes into ids of stacks; another one for each fork and exec, so that a reused pid or a new
+    /// program never meets an old stack.
     pub generation: u32,
 }
 const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 56 + 8);

@@ -66,8 +66,10 @@ pub fn thread_slot<M: Memory>(layout: &PythonLayout, memory: &mut M) -> Result<u
         thread_source::TLS_OFFSET => Ok(layout.source_address),
         thread_source::PTHREAD_KEY => {
             // Py_tss_t { int _is_initialized; pthread_key_t _key; } (Include/cpython/pythread.h)
+            // The page of `_PyRuntime` is not there before the interpreter first writes to it:
+            // until then the loader is at work.
             if !memory.fill(layout.source_address, 8) {
-                return Err(NoFrame::Failed);
+                return Err(NoFrame::NoThreadState);
             }
             let tss = memory.word(0);
             if tss as u32 == 0 {

@@ -51,6 +51,13 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// A number that no earlier process with the same pid had: time, in microseconds, which wraps
+/// after 73 minutes.
+#[inline(always)]
+pub fn generation() -> u32 {
+    (now() >> 10) as u32
+}
+
 #[inline(always)]
 fn send_growth(growth: &Growth) {
     let flags = if EVENTS.query(AVAILABLE) > WAKEUP_BYTES {

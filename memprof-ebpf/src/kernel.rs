@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_map_lookup_percpu_elem, bpf_probe_read_kernel, bpf_task_pt_regs,
 };
-use memprof_common::records::member;
+use memprof_common::{Process, records::member};
 
 use crate::maps::{CPU_OFFSETS, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
 
@@ -135,4 +135,20 @@ pub fn resident_pages(mm: *const u8, which: u32) -> i64 {
         }
         pages
     }
+}
+
+/// Takes the address space's counts as they are: what follows is growth.
+#[inline(always)]
+pub fn count_from(process: *mut Process, mm: *const u8) -> [i64; member::COUNT] {
+    let pages = [
+        resident_pages(mm, member::FILE),
+        resident_pages(mm, member::ANON),
+        0,
+        resident_pages(mm, member::SHMEM),
+    ];
+    unsafe {
+        (*process).mm = mm as u64;
+        (*process).rss_pages = pages;
+    }
+    pages
 }

@@ -148,7 +148,7 @@ fn text_head(record: &mut &[u8]) -> Text {
 
 /// Characters as CPython stores them: Latin-1, UCS-2 or UCS-4. Lone surrogates (file names that
 /// are not UTF-8) become U+FFFD.
-fn text(head: Text, data: &[u8]) -> Option<String> {
+pub(crate) fn text(head: Text, data: &[u8]) -> Option<String> {
     let data = data.get(..head.stored as usize)?;
     let character = |code: u32| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
     let mut string: String = match head.width {

@@ -13,6 +13,7 @@ pub mod error;
 pub mod model;
 pub mod python;
 pub mod report;
+pub mod session;
 pub mod sink;
 pub mod target;
 

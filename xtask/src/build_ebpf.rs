@@ -51,28 +51,49 @@ pub fn build_with(tools: &Tools) -> Result<PathBuf> {
     publish(&built)
 }
 
-/// cargo for the kernel crate, with the compiler, the linker and the flags of `tools`.
-pub fn kernel_cargo(tools: &Tools, verb: &str) -> Command {
-    let toolchain = &tools.toolchain;
-    let mut cargo = match &toolchain.core {
-        Core::Prebuilt => Command::new(workspace::cargo()),
-        Core::Source { cargo } => Command::new(cargo),
-    };
-    cargo
+/// clippy for the kernel crate, when the compiler that builds it has one beside it.
+pub fn kernel_clippy(tools: &Tools) -> Option<Command> {
+    let clippy = tools.toolchain.rustc.with_file_name("cargo-clippy");
+    if !clippy.exists() {
+        return None;
+    }
+    let mut command = kernel_command(&clippy, tools, "clippy");
+    // In a folder of its own: clippy and the compiler would undo each other's work.
+    command.args(["--locked", "--target", TARGET, "--target-dir"]);
+    command.arg(workspace::kernel_crate().join("target/clippy"));
+    Some(command)
+}
+
+fn kernel_cargo(tools: &Tools, verb: &str) -> Command {
+    kernel_command(cargo_of(tools).as_ref(), tools, verb)
+}
+
+fn cargo_of(tools: &Tools) -> PathBuf {
+    match &tools.toolchain.core {
+        Core::Prebuilt => workspace::cargo().into(),
+        Core::Source { cargo } => cargo.clone(),
+    }
+}
+
+/// A cargo command for the kernel crate, with the compiler, the linker and the flags of `tools`.
+fn kernel_command(program: &Path, tools: &Tools, verb: &str) -> Command {
+    let mut command = Command::new(program);
+    command
         .arg(verb)
         .arg("--manifest-path")
         .arg(workspace::kernel_crate().join("Cargo.toml"))
-        .env("RUSTC", &toolchain.rustc)
+        .env("CARGO", cargo_of(tools))
+        .env("RUSTC", &tools.toolchain.rustc)
         // aya-ebpf uses unstable features; a stable compiler takes them only so.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools).join("\x1f"))
         .env_remove("RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");
-    if let (Core::Source { .. }, "build" | "clippy") = (&toolchain.core, verb) {
-        cargo.arg("-Zbuild-std=core");
+    if matches!(tools.toolchain.core, Core::Source { .. }) && verb != "fetch" {
+        command.arg("-Zbuild-std=core");
     }
-    cargo
+    command
 }
 
 fn rustflags(tools: &Tools) -> Vec<String> {

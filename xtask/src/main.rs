@@ -7,9 +7,14 @@
 mod bpf_linker;
 mod build_ebpf;
 mod command;
+mod demo;
+mod outcome;
 mod packages;
 mod setup;
+mod test;
+mod tidy;
 mod toolchain;
+mod venv;
 mod workspace;
 
 use std::process::ExitCode;
@@ -33,6 +38,12 @@ enum Chore {
     },
     /// Build the BPF object into target/bpf/memprof-probes.o
     BuildEbpf,
+    /// From a clean clone to a flame graph: set up, build, trace a bundled service that leaks
+    Demo,
+    /// Everything that must hold: format, clippy, tidy, unit, golden and end-to-end tests
+    Test(test::Options),
+    /// Check what modules must not know or do
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +51,9 @@ fn main() -> ExitCode {
         Chore::Setup { check: true } => setup::check(),
         Chore::Setup { check: false } => setup::install().map(drop),
         Chore::BuildEbpf => build_ebpf::build().map(drop),
+        Chore::Demo => demo::run(),
+        Chore::Test(options) => test::run(&options),
+        Chore::Tidy => tidy::check(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,6 +22,9 @@ const COMPILER_PACKAGES: [&str; 3] = [
     "libstd-rust-web-dev",
 ];
 
+/// The clippy of Debian's compiler.
+pub const CLIPPY_PACKAGE: &str = "rust-web-clippy";
+
 /// What builds the BPF object.
 pub struct Tools {
     /// The compiler.
@@ -64,6 +67,12 @@ pub fn find() -> Result<Tools> {
     Ok(Tools { toolchain, linker })
 }
 
+/// True when the compiler of `tools` comes from [`COMPILER_PACKAGES`].
+pub fn is_packaged(tools: &Tools) -> bool {
+    tools.toolchain.rustc.starts_with("/usr/bin")
+        && packages::missing(&COMPILER_PACKAGES).is_empty()
+}
+
 /// `setup --check`.
 pub fn check() -> Result<()> {
     let tools = find()?;
@@ -84,7 +93,7 @@ fn install_compiler() -> Result<Toolchain> {
         command::run(
             Command::new("rustup")
                 .args(["toolchain", "install", "nightly", "--profile", "minimal"])
-                .args(["--component", "rust-src"]),
+                .args(["--component", "rust-src", "--component", "clippy"]),
         )?;
     } else {
         bail!(

@@ -43,8 +43,11 @@ pub enum Core {
     },
 }
 
-/// The routes: name for people, and compilers to look at, best first.
-const ROUTES: [(&str, fn() -> Vec<PathBuf>); 3] = [
+/// Where to look for compilers, best first.
+type Compilers = fn() -> Vec<PathBuf>;
+
+/// The routes, with a name for people.
+const ROUTES: [(&str, Compilers); 3] = [
     ("$BPF_RUSTC", named),
     ("rustup nightly with rust-src", nightly),
     ("system rustc with a BPF core", system),

@@ -6,14 +6,14 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memprof_common::{
-    Loss, Process, Thread,
+    Loss, Thread,
     layout::thread_source,
     records::{Header, Task, kind, member, task_op},
 };
 
 use crate::{
     emit,
-    kernel::{field, mm_of, resident_pages},
+    kernel::{count_from, field, mm_of},
     maps::{PROCESSES, THREADS, config, lose},
     stack,
 };
@@ -31,22 +31,6 @@ fn new_thread(tid: u32, pid: u32) {
     if THREADS.insert(tid, thread, 0).is_err() {
         lose(Loss::UnknownThread);
     }
-}
-
-/// Takes the address space's counts as they are: what follows is growth.
-#[inline(always)]
-fn count_from(process: *mut Process, mm: *const u8) -> [i64; member::COUNT] {
-    let pages = [
-        resident_pages(mm, member::FILE),
-        resident_pages(mm, member::ANON),
-        0,
-        resident_pages(mm, member::SHMEM),
-    ];
-    unsafe {
-        (*process).mm = mm as u64;
-        (*process).rss_pages = pages;
-    }
-    pages
 }
 
 #[inline(always)]
@@ -94,6 +78,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     unsafe {
         (*child).pending.tid = 0;
         (*child).lock = 0;
+        (*child).generation = emit::generation();
     }
     let mm = mm_of(task);
     if mm.is_null() {
@@ -127,7 +112,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     unsafe {
         (*process).layout.thread_source = thread_source::NONE;
         (*process).layout.finalizing_address = 0;
-        (*process).generation += 1;
+        (*process).generation = emit::generation();
     }
     let mm = mm_of(task);
     if mm.is_null() {

@@ -14,7 +14,7 @@ use memprof_common::{
 
 use crate::{
     emit,
-    kernel::{current, in_system_call, mm_of, resident_pages, thread_pointer},
+    kernel::{count_from, current, in_system_call, mm_of, resident_pages, thread_pointer},
     maps::{PROCESSES, THREADS, config},
     stack::{self, Captured},
 };
@@ -42,14 +42,15 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         return;
     }
     let task = current();
-    unsafe {
-        if (*process).mm != mm as u64 {
-            if (*process).mm != 0 || mm_of(task) as u64 != mm as u64 {
-                return;
-            }
-            // First event since attach: the count so far is not growth.
-            (*process).mm = mm as u64;
+    let known = unsafe { (*process).mm };
+    if known != mm as u64 {
+        if known != 0 || mm_of(task) as u64 != mm as u64 {
+            return;
         }
+        // First event since attach: what was there is not growth. This event itself is taken as
+        // one page up; what more it was, nobody can tell.
+        count_from(process, mm);
+        unsafe { (*process).rss_pages[(which & 3) as usize] -= 1 };
     }
     let now = resident_pages(mm, which);
     let counted = unsafe { &mut (*process).rss_pages[(which & 3) as usize] };

@@ -22,6 +22,9 @@ unsafe impl<T: Copy + 'static> aya::Pod for Pod<T> {}
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h)
 const NO_EXIST: u64 = 1;
 
+/// The causes that are records dropped.
+const RING: [Loss; 3] = [Loss::RingGrowth, Loss::RingControl, Loss::RingStack];
+
 /// Whether an insertion was new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -59,10 +62,17 @@ impl Tables {
         })
     }
 
-    /// Begins to trace a process; its threads follow by [`Tables::add_thread`].
-    pub fn add_process(&mut self, pid: u32, layout: &PythonLayout) -> Result<Attached> {
+    /// Begins to trace a process; its threads follow by [`Tables::add_thread`]. `generation`
+    /// tells its stacks' ids from those of an earlier process with its pid.
+    pub fn add_process(
+        &mut self,
+        pid: u32,
+        generation: u32,
+        layout: &PythonLayout,
+    ) -> Result<Attached> {
         let process = Process {
             layout: *layout,
+            generation,
             ..Process::default()
         };
         match self.processes.insert(pid, Pod(process), NO_EXIST) {
@@ -137,6 +147,11 @@ impl Tables {
             .collect()
     }
 
+    /// Records that found no room in the ring so far.
+    pub fn dropped(&self) -> u64 {
+        RING.iter().map(|loss| self.lost(*loss)).sum()
+    }
+
     /// One loss counter, summed over the CPUs.
     fn lost(&self, loss: Loss) -> u64 {
         self.loss
@@ -146,16 +161,15 @@ impl Tables {
 
     /// All loss counters; `undecoded` are records that the user side could not read.
     pub fn loss(&self, undecoded: u64) -> LossTotals {
-        let ring = [Loss::RingGrowth, Loss::RingControl, Loss::RingStack];
         let named = [Loss::StackTruncated, Loss::StackFailed, Loss::UnknownThread];
         LossTotals {
-            events_lost: ring.iter().map(|loss| self.lost(*loss)).sum::<u64>() + undecoded,
+            events_lost: self.dropped() + undecoded,
             stacks_truncated: self.lost(Loss::StackTruncated),
             stacks_failed: self.lost(Loss::StackFailed),
             unknown_threads: self.lost(Loss::UnknownThread),
             other: Loss::ALL
                 .iter()
-                .filter(|loss| !ring.contains(loss) && !named.contains(loss))
+                .filter(|loss| !RING.contains(loss) && !named.contains(loss))
                 .map(|loss| (loss.name().to_string(), self.lost(*loss)))
                 .filter(|(_, count)| *count > 0)
                 .collect(),

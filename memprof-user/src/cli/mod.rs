@@ -1,1 +1,85 @@
-//! cli
+//! The command line: a file a verb, one table of them here.
+
+mod args;
+mod flamegraph;
+mod outputs;
+mod report;
+mod run;
+mod trace;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::error::{Error, Exit, Result};
+use args::{Cli, Verb};
+
+/// Parses the command line, runs the verb, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.verb {
+        Verb::Trace(args) => trace::main(args),
+        Verb::Attach(args) => trace::attach(args),
+        Verb::Run(args) => run::main(args),
+        Verb::Report(args) => report::main(args),
+        Verb::Flamegraph(args) => flamegraph::main(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::from(error.exit as u8)
+    })
+}
+
+/// clap's own messages: help and version go to stdout and are no error; the rest takes the form
+/// of all our errors.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        print(&error.render().to_string());
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
+    let first = lines.next().unwrap_or("wrong command line");
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let rest: Vec<&str> = lines
+        .filter(|line| !line.starts_with("For more information"))
+        .collect();
+    let cause = match rest.is_empty() {
+        true => "the command line does not fit".to_owned(),
+        false => rest.join("; "),
+    };
+    eprintln!(
+        "{}",
+        Error::failed(first, cause, "memprof-ebpf --help").with_exit(Exit::Usage)
+    );
+    ExitCode::from(Exit::Usage as u8)
+}
+
+/// Prints to stdout. A closed pipe is success: the reader has seen enough.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Runs the tracer's asynchronous part on this thread: one core is what it may use.
+fn block_on<F: Future>(future: F) -> Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::failed("cannot start the runtime", e, "check the limit: ulimit -n"))?;
+    let output = runtime.block_on(future);
+    // Tasks that only print the kernel's log must not keep us.
+    runtime.shutdown_background();
+    Ok(output)
+}

@@ -1,5 +1,23 @@
 //! Who owns which resident page, and what that adds up to. Does no I/O and reads no clock.
+//!
+//! Records go into a [`Model`]; a [`Profile`]'s processes, owners and samples come out. The map
+//! of one address space is `residency`, the sums are `ledger`, a process's life is
+//! `process`; `accounting` ties them together.
 
+mod accounting;
+mod anomalies;
+mod cause;
+mod ledger;
+mod process;
+mod processes;
 mod profile;
+mod residency;
+mod timeline;
 
+#[cfg(test)]
+mod accounting_tests;
+
+pub use accounting::{Attach, Model, Status};
+pub use anomalies::Anomalies;
+pub use ledger::StackIndex;
 pub use profile::*;

@@ -1,1 +1,22 @@
-//! python
+//! What CPython means: which processes run it, where each version keeps its frames, and how a
+//! code object and an instruction become a function and a line.
+//!
+//! `versions`, `layout`, `line_table` and `symbolize` do no I/O. A new CPython is one row in
+//! `versions` and its fixture under `tests/fixtures/`.
+
+pub mod calibrate;
+pub mod code_object;
+pub mod debug_offsets;
+pub mod detect;
+pub mod image;
+pub mod layout;
+pub mod line_table;
+pub mod symbolize;
+pub mod tables;
+pub mod versions;
+pub mod walk;
+
+pub use code_object::LiveCode;
+pub use detect::{Detection, Detector, Interpreter};
+pub use symbolize::{FallbackReader, SymbolFrame, Symbols};
+pub use tables::Tables;

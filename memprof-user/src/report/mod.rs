@@ -16,7 +16,8 @@ pub use human::{share, size};
 pub use json::json;
 pub use tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};
 pub use text::{table, text};
-pub use verdict::loss_line;
+
+pub use crate::sink::loss_line;
 
 use crate::sink::View;
 

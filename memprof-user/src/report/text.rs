@@ -3,10 +3,10 @@
 use super::columns::{Column, Table};
 use super::human::size;
 use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally};
-use super::verdict::{loss_line, sentences};
+use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
 use crate::model::Profile;
-use crate::sink::{View, clock, escape};
+use crate::sink::{View, clock, escape, loss_line};
 
 /// Rows of the table that closes a trace.
 const CLOSING_ROWS: usize = 10;

@@ -1,36 +1,9 @@
-//! The result in sentences: how much grew, whose it is, what was lost.
+//! The result in sentences: how much grew, whose it is.
 
 use super::human::{count, share, size};
 use super::tally::{FunctionKey, Place, Tally};
-use crate::model::{LossTotals, Profile};
+use crate::model::Profile;
 use crate::sink::escape;
-
-/// One line on what was lost. It stands in every output for people.
-pub fn loss_line(loss: &LossTotals) -> String {
-    let named = [
-        (loss.events_lost, "events lost"),
-        (loss.stacks_truncated, "stacks truncated"),
-        (loss.stacks_failed, "stacks failed"),
-        (loss.unknown_threads, "unknown threads"),
-    ];
-    let named = named
-        .into_iter()
-        .map(|(number, what)| (number, what.to_owned()));
-    let other = loss
-        .other
-        .iter()
-        .map(|(name, number)| (*number, escape::line(name)));
-    let lost: Vec<String> = named
-        .chain(other)
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, what)| format!("{number} {what}"))
-        .collect();
-    if lost.is_empty() {
-        "nothing lost".to_owned()
-    } else {
-        format!("loss: {}", lost.join(", "))
-    }
-}
 
 /// The sentences on the result, one a line.
 pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
@@ -50,9 +23,15 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
             size(growth)
         ),
         format!(
-            "Of this, {} was given back and {} is still resident.",
+            "Of this, {} was given back and {} is still resident{}.",
             part(tally.amounts.freed),
-            part(tally.amounts.net)
+            part(tally.amounts.net),
+            // What a process had at its end is its net: the trace went on without it.
+            if net_of_exited(profile, tally) > 0 {
+                ", or was when its process ended"
+            } else {
+                ""
+            }
         ),
     ];
     sentences.extend(largest(tally));
@@ -78,6 +57,12 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     });
     sentences.extend(cow);
     sentences
+}
+
+fn net_of_exited(profile: &Profile, tally: &Tally<'_>) -> u64 {
+    let processes = profile.processes.iter().zip(&tally.processes);
+    let exited = processes.filter(|(process, _)| process.exited);
+    exited.map(|(_, (amounts, _))| amounts.net).sum()
 }
 
 /// The function on top of the stacks that most of the live bytes came from.

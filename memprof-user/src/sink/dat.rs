@@ -61,8 +61,15 @@ impl<W: Write> DatWriter<W> {
 
     /// The traced command: mprof's title of the plot.
     pub fn cmdline(&mut self, command: &str) -> io::Result<()> {
-        let command = escape::line(command.trim());
-        let command = if command.is_empty() { "?" } else { &command };
+        let mut command = escape::line(command.trim());
+        if command.is_empty() {
+            command.push('?');
+        }
+        // matplotlib reads a title with two dollars as a formula, and the plot of `sh -c 'a $b
+        // $c'` dies of it. Escaped, they are shown as they are.
+        if command.matches('$').count() > 1 {
+            command = command.replace('$', "\\$");
+        }
         writeln!(self.out, "CMDLINE {command}")
     }
 

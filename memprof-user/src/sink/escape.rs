@@ -55,7 +55,7 @@ pub fn line(text: &str) -> String {
         .collect()
 }
 
-/// For a frame of a folded stack: as [`line`], and `;`, which separates frames, becomes `:`.
+/// For a frame of a folded stack: as [`line()`], and `;`, which separates frames, becomes `:`.
 ///
 /// Readers trim lines and take `# ` for a comment, so neither is left at the ends.
 pub fn frame(text: &str) -> String {
@@ -66,12 +66,13 @@ pub fn frame(text: &str) -> String {
     name
 }
 
-/// For one column of a file whose columns are separated by blanks.
+/// For one column of a file whose columns are separated by blanks, and which may become a label
+/// of matplotlib, where `$` begins a formula.
 pub fn token(text: &str) -> String {
     let token: String = text
         .chars()
         .map(|character| {
-            if character.is_whitespace() || is_steering(character) {
+            if character == '$' || character.is_whitespace() || is_steering(character) {
                 '_'
             } else {
                 character
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_token_has_no_blank_and_is_never_empty() {
-        assert_eq!(token("app.<lambda> x\ty"), "app.<lambda>_x_y");
+        assert_eq!(token("app.<lambda> x\t$y"), "app.<lambda>_x__y");
         assert_eq!(token(""), "_");
     }
 

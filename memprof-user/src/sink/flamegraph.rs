@@ -6,21 +6,16 @@ use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{self, Options, TextTruncateDirection};
 
 use super::folded::{FoldedOptions, folded};
-use super::{View, clock, escape};
+use super::{View, clock, escape, loss_line};
 use crate::model::Profile;
-use crate::report::loss_line;
 
-/// What the picture shows.
+/// How the picture is drawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlamegraphOptions {
-    /// Which bytes.
-    pub view: View,
     /// Leaves at the bottom: who made memory resident, then who called.
     pub reverse: bool,
     /// Instead of the title made from the view and the command.
     pub title: Option<String>,
-    /// How stacks are named and merged.
-    pub folded: FoldedOptions,
 }
 
 /// A title is one line over a picture 1200 wide in letters of 12: longer commands are cut.
@@ -29,14 +24,16 @@ const TITLE_COMMAND_CHARS: usize = 80;
 /// Writes the flame graph. A profile in which nothing grew gives a picture that says so.
 pub fn write(
     profile: &Profile,
+    view: View,
+    names: FoldedOptions,
     options: &FlamegraphOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let title = escape::line(&title(profile, options));
+    let title = escape::line(&title(profile, view, options));
     let subtitle = subtitle(profile);
-    let stacks = folded(profile, options.view, options.folded);
+    let stacks = folded(profile, view, names);
     if stacks.is_empty() {
-        return write_empty(&title, &subtitle, options.view, out);
+        return write_empty(&title, &subtitle, view, out);
     }
     let lines = lines(stacks, options.reverse);
     let mut inferno = Options::default();
@@ -78,7 +75,7 @@ fn end_unlike_a_count(mut stack: String) -> String {
     stack
 }
 
-fn title(profile: &Profile, options: &FlamegraphOptions) -> String {
+fn title(profile: &Profile, view: View, options: &FlamegraphOptions) -> String {
     if let Some(title) = &options.title {
         return title.clone();
     }
@@ -86,7 +83,7 @@ fn title(profile: &Profile, options: &FlamegraphOptions) -> String {
     if command.len() < profile.command.len() {
         command.push('…');
     }
-    format!("memprof-ebpf: {} — {command}", options.view.title())
+    format!("memprof-ebpf: {} — {command}", view.title())
 }
 
 fn subtitle(profile: &Profile) -> String {

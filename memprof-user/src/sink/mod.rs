@@ -8,6 +8,7 @@ pub mod dat;
 pub mod escape;
 pub mod flamegraph;
 pub mod folded;
+mod loss;
 pub mod output;
 mod view;
 
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 pub use dat::{DatOptions, DatWriter, Metric};
 pub use flamegraph::FlamegraphOptions;
 pub use folded::FoldedOptions;
+pub use loss::loss_line;
 pub use output::{OutputBase, OutputFile};
 pub use view::View;
 
@@ -37,9 +39,9 @@ pub enum Format {
 pub struct SinkOptions {
     /// For [`Format::Dat`].
     pub dat: DatOptions,
-    /// Which bytes [`Format::Folded`] weighs stacks by.
+    /// Which bytes stacks are weighed by, in [`Format::Folded`] and [`Format::Flamegraph`].
     pub view: View,
-    /// For [`Format::Folded`].
+    /// How stacks are named and merged, in both.
     pub folded: FoldedOptions,
     /// For [`Format::Flamegraph`].
     pub flamegraph: FlamegraphOptions,
@@ -68,7 +70,13 @@ impl Format {
         match self {
             Format::Dat => dat::write(profile, options.dat, out),
             Format::Folded => folded::write(profile, options.view, options.folded, out),
-            Format::Flamegraph => flamegraph::write(profile, &options.flamegraph, out),
+            Format::Flamegraph => flamegraph::write(
+                profile,
+                options.view,
+                options.folded,
+                &options.flamegraph,
+                out,
+            ),
         }
     }
 }

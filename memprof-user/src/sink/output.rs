@@ -11,11 +11,14 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{self, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 use super::clock;
 use crate::{Error, Result};
+
+/// Unfinished files of killed runs beside which a new one still finds a name.
+const MAX_LEFT_BEHIND: u32 = 100;
 
 /// The common beginning of a run's files: `BASE.dat`, `BASE.folded`, `BASE.memprof`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +84,10 @@ impl OutputBase {
 pub fn check(path: &Path, force: bool) -> Result<()> {
     let place = Place::open(path)?;
     place.refuse_existing(path, force)?;
-    fs::accessat(&place.folder, ".", Access::WRITE_OK, AtFlags::empty())
-        .map_err(|errno| cannot_write(path, errno.into()))
+    // Root passes every question of access(2), also on /proc: only making a file tells.
+    let failed = |errno: Errno| cannot_write(path, errno.into());
+    let (probe, _) = place.create_temporary().map_err(failed)?;
+    fs::unlinkat(&place.folder, &probe, AtFlags::empty()).map_err(failed)
 }
 
 /// A file being written. It carries its final name once [`OutputFile::finish`] has returned;
@@ -102,12 +107,8 @@ impl OutputFile {
     pub fn create(path: &Path, force: bool) -> Result<OutputFile> {
         let place = Place::open(path)?;
         place.refuse_existing(path, force)?;
-        let mut temporary = OsString::from(".");
-        temporary.push(&place.name);
-        temporary.push(format!(".{}.part", std::process::id()));
-        let file = place
-            .create(&temporary)
-            .map_err(|errno| cannot_write(path, errno.into()))?;
+        let failed = |errno: Errno| cannot_write(path, errno.into());
+        let (temporary, file) = place.create_temporary().map_err(failed)?;
         Ok(OutputFile {
             file,
             path: path.to_owned(),
@@ -237,6 +238,22 @@ impl Place {
                 )),
             },
         }
+    }
+
+    /// A file that is not whole yet, and its name. One that a killed run left behind (in a
+    /// container every run may have pid 1) is passed over.
+    fn create_temporary(&self) -> rustix::io::Result<(OsString, File)> {
+        let pid = std::process::id();
+        for attempt in 0..MAX_LEFT_BEHIND {
+            let mut name = OsString::from(".");
+            name.push(&self.name);
+            name.push(format!(".{pid}-{attempt}.part"));
+            match self.create(&name) {
+                Err(Errno::EXIST) => {}
+                created => return Ok((name, created?)),
+            }
+        }
+        Err(Errno::EXIST)
     }
 
     fn create(&self, name: &OsStr) -> rustix::io::Result<File> {

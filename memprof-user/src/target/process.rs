@@ -149,13 +149,18 @@ fn children_listed(pid: u32) -> Option<Vec<u32>> {
     Some(children)
 }
 
+/// Every process there is.
+pub fn pids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
 /// By asking every process for its parent.
 fn children_scanned(pid: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let mut children: Vec<u32> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    let mut children: Vec<u32> = pids()
+        .into_iter()
         .filter(|&child| stat(child).is_ok_and(|stat| stat.ppid == pid))
         .collect();
     children.sort_unstable();

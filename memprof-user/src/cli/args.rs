@@ -1,0 +1,285 @@
+//! What can be typed. Parsed here, resolved by each verb.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::session::SessionOptions;
+use crate::sink::{DatOptions, Metric, View};
+
+/// Which Python function, on which line, in which forked worker, made RSS grow.
+#[derive(Parser, Debug)]
+#[command(name = "memprof-ebpf", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Attach to running processes; until Ctrl-C, -d, or all targets have exited
+    Trace(TraceArgs),
+    /// Start a command and trace it
+    Run(RunArgs),
+    /// The same as trace, for a pid or a name
+    Attach(AttachArgs),
+    /// Who made memory grow, from a capture
+    Report(ReportArgs),
+    /// A flame graph from a capture
+    Flamegraph(FlamegraphArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// Process to trace; repeatable, comma lists too
+    #[arg(short, long = "pid", value_name = "PID", required = true, value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct AttachArgs {
+    /// A pid, or a part of the name of a process
+    #[arg(value_name = "PID|NAME")]
+    pub target: String,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// End the trace after so many seconds; the program goes on
+    #[arg(short, long, value_name = "SEC", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Exit with the program's exit code
+    #[arg(short = 'E', long)]
+    pub exit_code: bool,
+    /// Interpreter for a FILE.py
+    #[arg(long, value_name = "EXE", default_value = "python3")]
+    pub python: OsString,
+    /// Run the program as the user who called sudo
+    #[arg(long)]
+    pub as_user: bool,
+    /// The command and its arguments, passed through untouched
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// What trace, run and attach have in common.
+#[derive(Args, Debug)]
+pub struct CommonArgs {
+    /// End the trace after so many seconds
+    #[arg(short, long, value_name = "SEC", value_parser = seconds)]
+    pub duration: Option<Duration>,
+    /// Time between two samples of RSS
+    #[arg(short = 'T', long, value_name = "SEC", default_value = "0.1", value_parser = seconds)]
+    pub interval: Duration,
+    /// A CHLD line for each descendant (the default)
+    #[arg(short = 'M', long, overrides_with = "no_multiprocess")]
+    pub multiprocess: bool,
+    /// No CHLD lines
+    #[arg(long)]
+    pub no_multiprocess: bool,
+    /// MEM is the total of the tree
+    #[arg(short = 'C', long)]
+    pub include_children: bool,
+    /// What MEM and CHLD show
+    #[arg(long, value_enum, default_value_t = MetricArg::Rss)]
+    pub metric: MetricArg,
+    /// mprof's name for --metric
+    #[arg(long, value_enum, conflicts_with = "metric")]
+    pub backend: Option<BackendArg>,
+    /// Do not follow forked children
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Files are BASE.dat, BASE.folded, BASE.memprof [default: mprofile_YYYYMMDDhhmmss]
+    #[arg(short, long, value_name = "BASE")]
+    pub output: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(long)]
+    pub force: bool,
+    /// Write a flame graph too [default name: BASE.svg]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = false)]
+    pub flamegraph: Option<Option<PathBuf>>,
+    /// Folded stacks without lines
+    #[arg(short = 'F', long)]
+    pub function: bool,
+    /// One root per role, not per process, in folded stacks
+    #[arg(long)]
+    pub merge_processes: bool,
+    /// Only errors
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// More detail; -vv shows the kernel side's own log
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl CommonArgs {
+    /// What the session needs of this.
+    pub fn session(&self) -> SessionOptions {
+        SessionOptions {
+            duration: self.duration,
+            interval: self.interval,
+            metric: self.metric(),
+            follow: !self.no_follow,
+            quiet: self.quiet,
+            verbose: self.verbose,
+        }
+    }
+
+    /// What the .dat is to show.
+    pub fn dat(&self) -> DatOptions {
+        DatOptions {
+            include_children: self.include_children,
+            multiprocess: !self.no_multiprocess,
+            metric: self.metric(),
+        }
+    }
+
+    fn metric(&self) -> Metric {
+        match (self.backend, self.metric) {
+            (Some(BackendArg::Psutil), _) | (None, MetricArg::Rss) => Metric::Rss,
+            (Some(BackendArg::PsutilPss), _) | (None, MetricArg::Pss) => Metric::Pss,
+            (Some(BackendArg::PsutilUss), _) | (None, MetricArg::Uss) => Metric::Uss,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum MetricArg {
+    Rss,
+    Pss,
+    Uss,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BackendArg {
+    #[value(name = "psutil")]
+    Psutil,
+    #[value(name = "psutil_pss")]
+    PsutilPss,
+    #[value(name = "psutil_uss")]
+    PsutilUss,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ViewArg {
+    Net,
+    Gross,
+    Peak,
+    Freed,
+    Cow,
+}
+
+impl From<ViewArg> for View {
+    fn from(view: ViewArg) -> View {
+        match view {
+            ViewArg::Net => View::Net,
+            ViewArg::Gross => View::Gross,
+            ViewArg::Peak => View::Peak,
+            ViewArg::Freed => View::Freed,
+            ViewArg::Cow => View::Cow,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// The capture, BASE.memprof
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// For scripts: stable keys, bytes
+    #[arg(long)]
+    pub json: bool,
+    /// By which bytes rows are ranked
+    #[arg(long, value_enum, default_value_t = ViewArg::Net)]
+    pub view: ViewArg,
+    /// Rows of each table
+    #[arg(short = 'n', value_name = "ROWS")]
+    pub rows: Option<usize>,
+    /// Only this process
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct FlamegraphArgs {
+    /// The capture, BASE.memprof
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The SVG to write
+    #[arg(short, long, value_name = "OUT.svg")]
+    pub output: PathBuf,
+    /// Which bytes make a frame wide
+    #[arg(long, value_enum, default_value_t = ViewArg::Net)]
+    pub view: ViewArg,
+    /// Leaves at the bottom: who allocates, whoever called
+    #[arg(long)]
+    pub reverse: bool,
+    /// One root per role, not per process
+    #[arg(long)]
+    pub merge_processes: bool,
+    /// Functions without lines
+    #[arg(short = 'F', long)]
+    pub function: bool,
+    /// Title of the picture
+    #[arg(short, long)]
+    pub title: Option<String>,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// A positive number of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        // A millisecond: below it the tracer would do nothing but look.
+        Ok(duration) if duration >= Duration::from_millis(1) => Ok(duration),
+        _ => Err("must be at least 0.001 seconds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pids_come_in_lists() {
+        let cli = Cli::try_parse_from(["m", "trace", "-p", "1,2", "-p", "3"]).unwrap();
+        let Verb::Trace(args) = cli.verb else {
+            panic!("trace expected")
+        };
+        assert_eq!(args.pids, [1, 2, 3]);
+    }
+
+    #[test]
+    fn arguments_of_the_program_are_left_alone() {
+        let words = ["m", "run", "-q", "prog", "-q", "--force", "--", "-1"];
+        let Verb::Run(args) = Cli::try_parse_from(words).unwrap().verb else {
+            panic!("run expected")
+        };
+        assert!(args.common.quiet && !args.common.force);
+        assert_eq!(args.command, ["prog", "-q", "--force", "--", "-1"]);
+    }
+}

@@ -1,0 +1,422 @@
+//! Records in, profile out: tells each record's process, cause and place, and hands it to the
+//! process and the ledger.
+//!
+//! Stacks and code objects are symbolized elsewhere; here a stack is an index that the caller
+//! hands out. What makes no sense is counted, never dropped silently.
+
+use std::collections::BTreeMap;
+
+use memprof_common::PAGE_BYTES;
+use memprof_common::records::{self, flag, member, space_op, task_op};
+
+use super::anomalies::Anomalies;
+use super::cause;
+use super::ledger::{Ledger, OwnerKey, StackIndex, Totals};
+use super::process::Place;
+use super::processes::Processes;
+use super::profile::{self, PageKind, Sample};
+use super::residency::FAULT_AROUND_BYTES;
+use super::timeline::Timeline;
+
+/// A process to attach to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attach {
+    /// Its pid.
+    pub pid: u32,
+    /// Its parent's pid.
+    pub ppid: u32,
+    /// Process title or argv in short.
+    pub role: String,
+    /// CPython version, if it runs one already: its start-up is over then.
+    pub python: Option<String>,
+    /// RSS now.
+    pub rss_bytes: u64,
+    /// Unix time now, in seconds.
+    pub epoch_s: f64,
+}
+
+/// Where a run stands, for the live status line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Bytes that became resident so far.
+    pub gross: u64,
+    /// Of these, resident now (in processes that have exited: just before).
+    pub net: u64,
+    /// Processes that live.
+    pub live: usize,
+    /// Processes seen so far.
+    pub processes: usize,
+}
+
+/// Who owns which resident page in all processes of a run, and what that adds up to.
+#[derive(Debug)]
+pub struct Model {
+    processes: Processes,
+    ledger: Ledger,
+    timeline: Timeline,
+    anomalies: Anomalies,
+    monotonic_epoch_s: f64,
+}
+
+impl Model {
+    /// An empty model. `monotonic_epoch_s` is the Unix time at which `CLOCK_MONOTONIC`, which
+    /// records are stamped with, was 0.
+    pub fn new(monotonic_epoch_s: f64) -> Self {
+        Model {
+            processes: Processes::default(),
+            ledger: Ledger::default(),
+            timeline: Timeline::default(),
+            anomalies: Anomalies::default(),
+            monotonic_epoch_s,
+        }
+    }
+
+    /// Begins to trace a running process. Returns its index in the profile. Records of it that
+    /// come before are strays.
+    pub fn attach(&mut self, attach: Attach) -> u32 {
+        let info = profile::Process {
+            pid: attach.pid,
+            ppid: attach.ppid,
+            role: attach.role,
+            python: attach.python,
+            first_epoch_s: attach.epoch_s,
+            last_epoch_s: attach.epoch_s,
+            rss_start: attach.rss_bytes,
+            ..profile::Process::default()
+        };
+        self.processes.attach(info, &mut self.ledger)
+    }
+
+    /// Pages became resident. `stack` is where the caller keeps the record's stack; None when it
+    /// has none or never got its frames.
+    pub fn growth(&mut self, growth: &records::Growth, stack: Option<StackIndex>) {
+        let Some(kind) = page_kind(growth.member) else {
+            self.anomalies.not_resident += 1;
+            return;
+        };
+        let Some(process) = self.processes.live_mut(growth.header.pid) else {
+            self.anomalies.strays += 1;
+            return;
+        };
+        process.see();
+        if growth.header.flags & flag::FINALIZING != 0 {
+            process.finalize(&self.ledger);
+        }
+        if !process.counts() {
+            return;
+        }
+        let op = growth.header.op;
+        let cause = cause::from_walk(op, stack.is_some(), process.started());
+        if op == records::walk_result::STACK {
+            process.start();
+        }
+        let owner = self.ledger.owner(OwnerKey {
+            process: process.index(),
+            image: process.image(),
+            stack: match cause {
+                profile::Cause::Python => stack.unwrap_or(StackIndex::EMPTY),
+                _ => StackIndex::EMPTY,
+            },
+            cause,
+            kind,
+            in_kernel: growth.header.flags & flag::IN_KERNEL != 0,
+        });
+        let bytes = u64::from(growth.pages) * PAGE_BYTES;
+        let place = place(growth, bytes).unwrap_or_else(|| {
+            self.anomalies.misplaced += 1;
+            Place::Unplaced
+        });
+        let events = u64::from(growth.events);
+        let displaced = process.grow(place, bytes, owner, events, &mut self.ledger);
+        self.anomalies.displaced_bytes += displaced;
+    }
+
+    /// A system call changed an address space.
+    pub fn address_space(&mut self, change: &records::AddressSpace) {
+        let Some(process) = self.processes.live_mut(change.header.pid) else {
+            self.anomalies.strays += 1;
+            return;
+        };
+        process.see();
+        if change.header.flags & flag::FINALIZING != 0 {
+            process.finalize(&self.ledger);
+        }
+        if !process.counts() {
+            return;
+        }
+        match change.header.op {
+            space_op::UNMAP => {
+                process.release(pages(change.start, change.len), &mut self.ledger);
+            }
+            space_op::MOVE => process.move_range(
+                pages(change.start, change.len),
+                pages(change.new_start, change.new_len),
+                &mut self.ledger,
+            ),
+            // Nothing to restore: its pages were released here when it was announced, and the
+            // reconciliation with the page tables finds them again.
+            space_op::UNMAP_FAILED => self.anomalies.unmaps_failed += 1,
+            // Address space is not memory; a mapping over another one announces an UNMAP.
+            space_op::MAP_EXECUTABLE => {}
+            _ => self.anomalies.unknown_ops += 1,
+        }
+    }
+
+    /// A process began, executed, or ended.
+    pub fn task(&mut self, task: &records::Task) {
+        let pid = task.header.pid;
+        let epoch_s = self.epoch_s(task.header.time_ns);
+        let known = match task.header.op {
+            task_op::FORK => self.fork(task, epoch_s),
+            task_op::EXEC => match self.processes.live_mut(pid) {
+                Some(process) => {
+                    process.exec(&mut self.ledger);
+                    process.see();
+                    self.first_pages(task);
+                    true
+                }
+                None => false,
+            },
+            task_op::EXIT => {
+                let rss = Some(rss_bytes(&task.rss_pages)).filter(|&rss| rss > 0);
+                self.processes.exit(pid, epoch_s, rss, &self.ledger)
+            }
+            _ => {
+                self.anomalies.unknown_ops += 1;
+                true
+            }
+        };
+        if !known {
+            self.anomalies.strays += 1;
+        }
+    }
+
+    /// What the kernel gave a new program before its first instruction: its stack with the
+    /// arguments. Nobody says where.
+    fn first_pages(&mut self, task: &records::Task) {
+        for member in [member::FILE, member::ANON, member::SHMEM] {
+            let pages = task.rss_pages[member as usize];
+            if let Ok(pages @ 1..) = u32::try_from(pages) {
+                let growth = records::Growth {
+                    header: records::Header {
+                        op: records::walk_result::NO_LAYOUT,
+                        flags: flag::UNPLACED | flag::IN_KERNEL,
+                        ..task.header
+                    },
+                    pages,
+                    events: 1,
+                    member,
+                    ..records::Growth::default()
+                };
+                self.growth(&growth, None);
+            }
+        }
+    }
+
+    fn fork(&mut self, task: &records::Task, epoch_s: f64) -> bool {
+        let shares_memory = task.shares_memory != 0;
+        // What is resident in a borrowed address space is the parent's, and stays so.
+        let rss = if shares_memory {
+            0
+        } else {
+            rss_bytes(&task.rss_pages)
+        };
+        let info = profile::Process {
+            pid: task.header.pid,
+            ppid: task.other,
+            first_epoch_s: epoch_s,
+            last_epoch_s: epoch_s,
+            rss_start: rss,
+            inherited: rss,
+            ..profile::Process::default()
+        };
+        self.processes.fork(info, shares_memory, &mut self.ledger)
+    }
+
+    /// The present program of a process is CPython of this version.
+    pub fn set_python(&mut self, pid: u32, version: &str) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.set_python(version.to_owned());
+        }
+    }
+
+    /// Process title, or argv in short.
+    pub fn set_role(&mut self, pid: u32, role: &str) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.set_role(role.to_owned());
+        }
+    }
+
+    /// PSS as read just now.
+    pub fn set_pss(&mut self, pid: u32, bytes: u64) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.set_pss(bytes);
+        }
+    }
+
+    /// RSS as read just now, without a sample on the time line.
+    pub fn set_rss(&mut self, pid: u32, bytes: u64) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.set_rss(bytes, &self.ledger);
+        }
+    }
+
+    /// RSS as read just now, and a sample of it.
+    pub fn sample(&mut self, pid: u32, epoch_s: f64, rss_bytes: u64, main: bool) {
+        self.set_rss(pid, rss_bytes);
+        self.sample_of(pid, epoch_s, rss_bytes, main);
+    }
+
+    /// A sample of what is not the RSS of the process: PSS, USS, the total of a tree.
+    pub fn sample_of(&mut self, pid: u32, epoch_s: f64, bytes: u64, main: bool) {
+        let Some(process) = self.process_index(pid) else {
+            return;
+        };
+        self.timeline.push(Sample {
+            epoch_s,
+            process,
+            bytes,
+            main,
+        });
+    }
+
+    /// The index in the profile of the process that lives under this pid.
+    pub fn process_index(&self, pid: u32) -> Option<u32> {
+        Some(self.processes.live(pid)?.index())
+    }
+
+    /// What is known of the process that lives under this pid.
+    pub fn process(&self, pid: u32) -> Option<&profile::Process> {
+        Some(self.processes.live(pid)?.info())
+    }
+
+    /// Pids of the processes that live, in no order.
+    pub fn live_pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.processes.live_pids()
+    }
+
+    /// Where the run stands.
+    pub fn status(&self) -> Status {
+        Status {
+            gross: self.ledger.gross(),
+            net: self.ledger.net(),
+            live: self.processes.live_count(),
+            processes: self.processes.all().len(),
+        }
+    }
+
+    /// What did not make sense so far.
+    pub fn anomalies(&self) -> &Anomalies {
+        &self.anomalies
+    }
+
+    /// The Unix time of a record, in seconds.
+    pub fn epoch_s(&self, time_ns: u64) -> f64 {
+        self.monotonic_epoch_s + time_ns as f64 / 1e9
+    }
+
+    /// The run ends. Returns what the profile says of processes, owners and RSS over time.
+    pub fn finish(
+        mut self,
+        epoch_s: f64,
+    ) -> (Vec<profile::Process>, Vec<profile::Owner>, Vec<Sample>) {
+        for process in self.processes.all_mut() {
+            process.end(epoch_s, &self.ledger);
+        }
+        let owners = owners(&self.processes, &self.ledger);
+        let all = self.processes.all().iter();
+        let processes = all.map(|process| process.info().clone()).collect();
+        (processes, owners, self.timeline.finish())
+    }
+
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (&Processes, &Ledger) {
+        (&self.processes, &self.ledger)
+    }
+}
+
+/// Rows of the profile: owners that differ only in the program that a process ran are one.
+fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
+    let mut rows = BTreeMap::new();
+    for (key, totals) in ledger.owners() {
+        let process = processes.all().get(key.process as usize);
+        let recognised = process.is_some_and(|process| process.is_python(key.image));
+        let cause = cause::in_image(key.cause, recognised);
+        let row = (key.process, key.stack, cause, key.kind, key.in_kernel);
+        let sum: &mut Totals = rows.entry(row).or_default();
+        sum.gross += totals.gross;
+        sum.freed += totals.freed;
+        sum.peak += totals.peak;
+        sum.events += totals.events;
+    }
+    let rows = rows.into_iter();
+    rows.map(
+        |((process, stack, cause, kind, in_kernel), totals)| profile::Owner {
+            process,
+            stack: stack.0,
+            cause,
+            kind,
+            in_kernel,
+            gross: totals.gross,
+            freed: totals.freed,
+            peak: totals.peak,
+            // No record tells of a page that stopped being shared yet.
+            cow: 0,
+            events: totals.events,
+        },
+    )
+    .collect()
+}
+
+fn page_kind(member: u32) -> Option<PageKind> {
+    match member {
+        member::ANON => Some(PageKind::Anon),
+        member::FILE => Some(PageKind::File),
+        member::SHMEM => Some(PageKind::Shmem),
+        // Swap entries are not resident.
+        _ => None,
+    }
+}
+
+/// Where a growth took place; None when the record contradicts itself.
+fn place(growth: &records::Growth, bytes: u64) -> Option<Place> {
+    let flags = growth.header.flags;
+    if flags & flag::UNPLACED != 0 {
+        return Some(Place::Unplaced);
+    }
+    if flags & flag::WITHIN != 0 {
+        let range = growth.start..growth.end;
+        let window = range.end.checked_sub(range.start) == Some(FAULT_AROUND_BYTES);
+        return Some(
+            match window && range.start.is_multiple_of(FAULT_AROUND_BYTES) {
+                true => Place::Around(range.start),
+                false => Place::Within(range),
+            },
+        );
+    }
+    let aligned = growth.start.is_multiple_of(PAGE_BYTES);
+    let exact = growth.end.checked_sub(growth.start) == Some(bytes);
+    (aligned && exact).then_some(Place::Exact {
+        start: growth.start,
+        end: growth.end,
+    })
+}
+
+/// The whole pages of a system call's range, as the kernel rounds them. Both numbers are the
+/// target's: the sum may not fit.
+fn pages(start: u64, len: u64) -> std::ops::Range<u64> {
+    let end = start.saturating_add(len);
+    let end = end.checked_next_multiple_of(PAGE_BYTES);
+    let last_page = !(PAGE_BYTES - 1);
+    start & !(PAGE_BYTES - 1)..end.unwrap_or(last_page)
+}
+
+/// RSS of per-member counts, which for an instant may be below zero each.
+fn rss_bytes(rss_pages: &[i64; member::COUNT]) -> u64 {
+    let resident = [member::FILE, member::ANON, member::SHMEM];
+    let pages: u64 = resident
+        .iter()
+        .map(|&member| rss_pages[member as usize].max(0) as u64)
+        .fold(0, u64::saturating_add);
+    pages.saturating_mul(PAGE_BYTES)
+}

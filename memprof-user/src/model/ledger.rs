@@ -1,0 +1,206 @@
+//! What each owner made resident and gave back, and what it had at its process's peak.
+//!
+//! An owner is one (process, image, stack, cause, page kind, in the kernel or not). Its id is
+//! unique in the run, so that a forked child's pages can go on naming their parent's owners.
+//! The size is bounded by the number of distinct stacks, not of events.
+//!
+//! Peaks cost O(1) an event: a process counts its peaks (`peak_id` rises whenever its resident
+//! bytes exceed all before), and an owner saves its net just before its first change after one.
+//! An owner that has not changed since the last peak still has what it had then.
+
+use std::collections::HashMap;
+
+use super::profile::{Cause, PageKind};
+
+/// Index into the list of stacks of the [`super::Profile`] that is being made. The caller hands
+/// them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StackIndex(pub u32);
+
+impl StackIndex {
+    /// The stack without frames, which every cause but [`Cause::Python`] has: the caller keeps it
+    /// at index 0.
+    pub const EMPTY: StackIndex = StackIndex(0);
+}
+
+/// Names one owner of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OwnerId(pub u32);
+
+/// What makes an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerKey {
+    /// Index of the process.
+    pub process: u32,
+    /// How many programs the process had executed before: whether it is Python is known only
+    /// later, for each program by itself.
+    pub image: u32,
+    /// Who did it.
+    pub stack: StackIndex,
+    /// Why.
+    pub cause: Cause,
+    /// Of which kind the pages are.
+    pub kind: PageKind,
+    /// The kernel took them for the program.
+    pub in_kernel: bool,
+}
+
+/// Sums of one owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes that became resident.
+    pub gross: u64,
+    /// Of these, given back.
+    pub freed: u64,
+    /// Resident at the process's peak.
+    pub peak: u64,
+    /// Growth events.
+    pub events: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    key: OwnerKey,
+    gross: u64,
+    freed: u64,
+    events: u64,
+    /// `Account::peak_id` at which `peak` was saved.
+    peak_id: u64,
+    peak: u64,
+}
+
+impl Owner {
+    fn net(&self) -> u64 {
+        self.gross.saturating_sub(self.freed)
+    }
+
+    /// To be called before every change.
+    fn save_peak(&mut self, account: &Account) {
+        if self.peak_id != account.peak_id {
+            self.peak_id = account.peak_id;
+            self.peak = self.net();
+        }
+    }
+}
+
+/// Resident bytes of one process, as far as they became so during the run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    resident: u64,
+    highest: u64,
+    peak_id: u64,
+}
+
+/// All owners of the run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    owners: Vec<Owner>,
+    ids: HashMap<OwnerKey, OwnerId>,
+    accounts: Vec<Account>,
+    gross: u64,
+}
+
+impl Ledger {
+    /// Opens the account of the next process; processes are numbered from 0 in order of opening.
+    pub fn open_account(&mut self) {
+        self.accounts.push(Account::default());
+    }
+
+    /// The owner with this key.
+    pub fn owner(&mut self, key: OwnerKey) -> OwnerId {
+        // Ids are indexes: 2^32 owners would need more memory than a machine has.
+        let next = OwnerId(self.owners.len() as u32);
+        let id = *self.ids.entry(key).or_insert(next);
+        if id == next {
+            self.owners.push(Owner {
+                key,
+                gross: 0,
+                freed: 0,
+                events: 0,
+                // The account's first id is 0: the state before any growth.
+                peak_id: 0,
+                peak: 0,
+            });
+        }
+        id
+    }
+
+    /// The owner made `bytes` resident, in `events` events of the kernel.
+    pub fn grow(&mut self, id: OwnerId, bytes: u64, events: u64) {
+        let Some((owner, account)) = self.entry(id) else {
+            return;
+        };
+        owner.save_peak(account);
+        owner.gross = owner.gross.saturating_add(bytes);
+        owner.events = owner.events.saturating_add(events);
+        account.resident = account.resident.saturating_add(bytes);
+        if account.resident > account.highest {
+            account.highest = account.resident;
+            account.peak_id += 1;
+        }
+        self.gross = self.gross.saturating_add(bytes);
+    }
+
+    /// `bytes` of what the owner made resident were given back.
+    pub fn free(&mut self, id: OwnerId, bytes: u64) {
+        let Some((owner, account)) = self.entry(id) else {
+            return;
+        };
+        owner.save_peak(account);
+        owner.freed = owner.freed.saturating_add(bytes);
+        account.resident = account.resident.saturating_sub(bytes);
+    }
+
+    /// What kind of pages an owner has.
+    pub fn kind(&self, id: OwnerId) -> Option<PageKind> {
+        Some(self.owners.get(id.0 as usize)?.key.kind)
+    }
+
+    /// Σ net of one process.
+    pub fn resident(&self, process: u32) -> u64 {
+        self.account(process).resident
+    }
+
+    /// Σ gross of the run.
+    pub fn gross(&self) -> u64 {
+        self.gross
+    }
+
+    /// Σ net of the run.
+    pub fn net(&self) -> u64 {
+        self.accounts.iter().map(|account| account.resident).sum()
+    }
+
+    /// Every owner with its sums.
+    pub fn owners(&self) -> impl Iterator<Item = (OwnerKey, Totals)> + '_ {
+        self.owners.iter().map(|owner| {
+            let at_peak = self.account(owner.key.process).peak_id;
+            let totals = Totals {
+                gross: owner.gross,
+                freed: owner.freed,
+                peak: if owner.peak_id == at_peak {
+                    owner.peak
+                } else {
+                    owner.net()
+                },
+                events: owner.events,
+            };
+            (owner.key, totals)
+        })
+    }
+
+    fn account(&self, process: u32) -> Account {
+        let account = self.accounts.get(process as usize);
+        account.copied().unwrap_or_default()
+    }
+
+    fn entry(&mut self, id: OwnerId) -> Option<(&mut Owner, &mut Account)> {
+        let owner = self.owners.get_mut(id.0 as usize)?;
+        let account = self.accounts.get_mut(owner.key.process as usize)?;
+        Some((owner, account))
+    }
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

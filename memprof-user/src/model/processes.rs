@@ -1,0 +1,119 @@
+//! Every process of the run, and which of them a pid means now.
+//!
+//! A pid that was reused names two processes of the run: a new one begins with a fork or an
+//! attach, never with another record. The list is in order of appearance and never shrinks, as
+//! the profile shows the dead too.
+
+use std::collections::HashMap;
+
+use super::ledger::Ledger;
+use super::process::Process;
+use super::profile;
+
+/// All processes of the run.
+#[derive(Debug, Default)]
+pub struct Processes {
+    all: Vec<Process>,
+    /// Those that live, by pid.
+    live: HashMap<u32, usize>,
+}
+
+impl Processes {
+    /// The process that lives under this pid.
+    pub fn live(&self, pid: u32) -> Option<&Process> {
+        self.all.get(*self.live.get(&pid)?)
+    }
+
+    /// The same, to change it.
+    pub fn live_mut(&mut self, pid: u32) -> Option<&mut Process> {
+        self.all.get_mut(*self.live.get(&pid)?)
+    }
+
+    /// Pids that live, in no order.
+    pub fn live_pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.live.keys().copied()
+    }
+
+    /// How many live.
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// All that ever were, in order of appearance.
+    pub fn all(&self) -> &[Process] {
+        &self.all
+    }
+
+    /// The same, to change them.
+    pub fn all_mut(&mut self) -> &mut [Process] {
+        &mut self.all
+    }
+
+    /// Begins to trace a running process. One that is traced already stays as it is: a fork may
+    /// have been told before the attach got to it.
+    pub fn attach(&mut self, info: profile::Process, ledger: &mut Ledger) -> u32 {
+        if let Some(known) = self.live(info.pid) {
+            return known.index();
+        }
+        self.insert(ledger, |index| Process::new(index, info))
+    }
+
+    /// A traced process, `info.ppid`, forked. The child begins with its parent's pages, or with
+    /// none when it borrows its parent's address space (vfork): what it touches there until it
+    /// executes is its own growth. False when the parent is not known.
+    pub fn fork(
+        &mut self,
+        mut info: profile::Process,
+        shares_memory: bool,
+        ledger: &mut Ledger,
+    ) -> bool {
+        let pid = info.pid;
+        let known = self.live.get(&pid).copied();
+        // Attached between the fork and the arrival of its record: the same process. Anything
+        // else that lives under this pid has gone without our hearing of it.
+        let slot = known.filter(|&slot| self.all[slot].is_unseen());
+        if slot.is_none() {
+            self.exit(pid, info.first_epoch_s, None, ledger);
+        }
+        let index = slot.unwrap_or(self.all.len()) as u32;
+        let parent = self.live(info.ppid);
+        let parent_known = parent.is_some();
+        if let Some(parent) = parent {
+            info.python.clone_from(&parent.info().python);
+            info.role.clone_from(&parent.info().role);
+        }
+        let mut process = match parent {
+            Some(parent) if !shares_memory => Process::forked(index, info, parent),
+            _ => Process::new(index, info),
+        };
+        process.see();
+        match slot {
+            Some(slot) => {
+                process.keep_identity(&self.all[slot]);
+                self.all[slot] = process;
+            }
+            None => {
+                self.insert(ledger, |_| process);
+            }
+        }
+        parent_known
+    }
+
+    /// The last thread of a process has gone. False when it is not known.
+    pub fn exit(&mut self, pid: u32, epoch_s: f64, rss: Option<u64>, ledger: &Ledger) -> bool {
+        let Some(slot) = self.live.remove(&pid) else {
+            return false;
+        };
+        self.all[slot].exit(epoch_s, rss, ledger);
+        true
+    }
+
+    fn insert(&mut self, ledger: &mut Ledger, make: impl FnOnce(u32) -> Process) -> u32 {
+        let index = self.all.len();
+        let process = make(index as u32);
+        self.live.insert(process.pid(), index);
+        self.all.push(process);
+        ledger.open_account();
+        index as u32
+    }
+}

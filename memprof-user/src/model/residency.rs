@@ -1,0 +1,341 @@
+//! Who owns which page of one address space: an ordered, persistent map of extents.
+//!
+//! Neighbouring pages of one claim are one extent, so the map's size is bounded by how fragmented
+//! the target's resident memory is among owners, not by how many pages or events there were; and
+//! a fork shares the whole map with its parent in O(1), whatever its size.
+//!
+//! Ranges are whole pages; the caller rounds. Nothing here knows a process or a ledger: whoever
+//! changes the map is told what was displaced and does the book-keeping.
+
+use std::ops::Range;
+
+use imbl::OrdMap;
+use memprof_common::PAGE_BYTES;
+
+use super::ledger::OwnerId;
+
+/// The kernel maps file pages around a fault within a window of this size and alignment
+/// (`fault_around_bytes`, mm/memory.c; 64 KiB unless debugfs says otherwise).
+pub const FAULT_AROUND_BYTES: u64 = 64 << 10;
+
+const WINDOW_PAGES: u64 = FAULT_AROUND_BYTES / PAGE_BYTES;
+// A page of the window is a bit of a u16.
+const _: () = assert!(WINDOW_PAGES == 16);
+
+/// What is known about a page. Pages with equal claims coalesce, so a further answer ("who mapped
+/// it", "who holds it") is a further field here and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    /// Who made it resident.
+    owner: OwnerId,
+    /// [`Residency::generation`] when it became resident: an older one came by fork. This is what
+    /// lets a fork turn every page into an inherited one without touching any.
+    generation: u32,
+}
+
+/// `[key, end)` has one claim.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    end: u64,
+    claim: Claim,
+}
+
+/// Pages that stopped being owned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// Who owned them.
+    pub owner: OwnerId,
+    /// They came by fork: nobody's growth in this process.
+    pub inherited: bool,
+    /// How much.
+    pub bytes: u64,
+}
+
+/// Page-range ownership of one address space.
+#[derive(Clone, Debug, Default)]
+pub struct Residency {
+    extents: OrdMap<u64, Extent>,
+    generation: u32,
+    owned_bytes: u64,
+    inherited_bytes: u64,
+}
+
+impl Residency {
+    /// Bytes that came by fork, still as the parent left them.
+    pub fn inherited_bytes(&self) -> u64 {
+        self.inherited_bytes
+    }
+
+    /// The map of a child forked now: the same owners, all of it inherited.
+    pub fn fork(&self) -> Residency {
+        Residency {
+            extents: self.extents.clone(),
+            generation: self.generation + 1,
+            owned_bytes: 0,
+            inherited_bytes: self.owned_bytes + self.inherited_bytes,
+        }
+    }
+
+    /// The range became resident because of `owner`. What the map believed to be resident there
+    /// was released without our seeing it (reclaim, a lost record): `displaced` is told.
+    pub fn grow(&mut self, range: Range<u64>, owner: OwnerId, displaced: impl FnMut(Released)) {
+        if range.is_empty() {
+            return;
+        }
+        let claim = Claim {
+            owner,
+            generation: self.generation,
+        };
+        if let Some(left) = self.vacant(&range) {
+            return self.put_beside(left, range, claim);
+        }
+        self.release(range.clone(), displaced);
+        self.put(range, claim);
+    }
+
+    /// `pages` pages became resident somewhere in the fault-around window of `address`. They are
+    /// placed on the pages nearest to it that are not owned. Inherited pages count as free:
+    /// fork does not copy the page tables of file mappings, so a child faults them in anew.
+    /// Returns how many pages found no place.
+    pub fn grow_around(
+        &mut self,
+        address: u64,
+        pages: u64,
+        owner: OwnerId,
+        mut displaced: impl FnMut(Released),
+    ) -> u64 {
+        let window = address & !(FAULT_AROUND_BYTES - 1);
+        // The window at the very top of the address space belongs to the kernel.
+        let Some(window_end) = window.checked_add(FAULT_AROUND_BYTES) else {
+            return pages;
+        };
+        let taken = self.taken_in(window..window_end);
+        let centre = (address - window) / PAGE_BYTES;
+        let (chosen, left_over) = nearest_free(taken, centre, pages);
+        for run in runs(chosen) {
+            let range = window + run.start * PAGE_BYTES..window + run.end * PAGE_BYTES;
+            self.grow(range, owner, &mut displaced);
+        }
+        left_over
+    }
+
+    /// `pages` pages became resident somewhere in `range` (a populate of a range that was partly
+    /// resident). They are placed on its lowest pages that nobody has. Returns how many pages
+    /// found no place.
+    pub fn grow_within(&mut self, range: Range<u64>, pages: u64, owner: OwnerId) -> u64 {
+        let mut left = pages;
+        let mut at = range.start;
+        while left > 0 && at < range.end {
+            let gap_end = match self.extents.get_prev(&at) {
+                Some((_, extent)) if extent.end > at => {
+                    at = extent.end;
+                    continue;
+                }
+                _ => self
+                    .extents
+                    .get_next(&at)
+                    .map_or(range.end, |(&next, _)| next.min(range.end)),
+            };
+            let end = gap_end.min(at.saturating_add(left.saturating_mul(PAGE_BYTES)));
+            if end <= at {
+                break;
+            }
+            self.grow(at..end, owner, |_| {});
+            left -= (end - at) / PAGE_BYTES;
+            at = end;
+        }
+        left
+    }
+
+    /// The range is given back. Pages that the map does not know were resident before the attach.
+    pub fn release(&mut self, range: Range<u64>, mut released: impl FnMut(Released)) {
+        let generation = self.generation;
+        self.take(range, |piece, claim| {
+            released(Released {
+                owner: claim.owner,
+                inherited: claim.generation != generation,
+                bytes: piece.end - piece.start,
+            });
+        });
+    }
+
+    /// Everything is given back (exec).
+    pub fn clear(&mut self, mut released: impl FnMut(Released)) {
+        for (range, owner, inherited) in self.iter() {
+            released(Released {
+                owner,
+                inherited,
+                bytes: range.end - range.start,
+            });
+        }
+        self.extents = OrdMap::new();
+        self.owned_bytes = 0;
+        self.inherited_bytes = 0;
+    }
+
+    /// mremap: what was in `old` is now at `new`, with its owners. The destination is released
+    /// first, and so is the part of `old` that `new` has no room for.
+    pub fn move_range(
+        &mut self,
+        old: Range<u64>,
+        new: Range<u64>,
+        mut released: impl FnMut(Released),
+    ) {
+        let old_len = old.end.saturating_sub(old.start);
+        let kept = old_len.min(new.end.saturating_sub(new.start));
+        let mut moved = Vec::new();
+        self.take(old.start..old.start + kept, |piece, claim| {
+            moved.push((piece, claim));
+        });
+        self.release(old.start + kept..old.end, &mut released);
+        self.release(new.clone(), &mut released);
+        for (piece, claim) in moved {
+            let start = new.start + (piece.start - old.start);
+            self.put(start..start + (piece.end - piece.start), claim);
+        }
+    }
+
+    /// What the map says, in the order of addresses: the range, its owner, whether inherited.
+    fn iter(&self) -> impl Iterator<Item = (Range<u64>, OwnerId, bool)> + '_ {
+        self.extents.iter().map(|(&start, extent)| {
+            let inherited = extent.claim.generation != self.generation;
+            (start..extent.end, extent.claim.owner, inherited)
+        })
+    }
+
+    /// Bytes that became resident in this process.
+    #[cfg(test)]
+    pub fn owned_bytes(&self) -> u64 {
+        self.owned_bytes
+    }
+
+    /// Cuts the range out of the map, from its high end to its low end.
+    fn take(&mut self, range: Range<u64>, mut taken: impl FnMut(Range<u64>, Claim)) {
+        if range.is_empty() {
+            return;
+        }
+        let last_byte = range.end - 1;
+        while let Some((&start, &extent)) = self.extents.get_prev(&last_byte) {
+            if extent.end <= range.start {
+                break;
+            }
+            if start < range.start {
+                let head = Extent {
+                    end: range.start,
+                    ..extent
+                };
+                self.extents.insert(start, head);
+            } else {
+                self.extents.remove(&start);
+            }
+            if extent.end > range.end {
+                self.extents.insert(range.end, extent);
+            }
+            let piece = start.max(range.start)..extent.end.min(range.end);
+            *self.total(extent.claim) -= piece.end - piece.start;
+            taken(piece, extent.claim);
+            if start <= range.start {
+                break;
+            }
+        }
+    }
+
+    /// Enters a range of which nothing is in the map.
+    fn put(&mut self, range: Range<u64>, claim: Claim) {
+        if let Some(left) = self.vacant(&range) {
+            self.put_beside(left, range, claim);
+        }
+    }
+
+    /// If nothing of the (not empty) range is in the map: the extent that ends where it begins,
+    /// if there is one. One look-up answers both, and look-ups are what a growth costs.
+    fn vacant(&self, range: &Range<u64>) -> Option<Option<(u64, Claim)>> {
+        match self.extents.get_prev(&(range.end - 1)) {
+            Some((_, left)) if left.end > range.start => None,
+            Some((&start, left)) if left.end == range.start => Some(Some((start, left.claim))),
+            _ => Some(None),
+        }
+    }
+
+    /// Enters a vacant range, joined with its neighbours if they have the same claim.
+    fn put_beside(&mut self, left: Option<(u64, Claim)>, range: Range<u64>, claim: Claim) {
+        let left = left.filter(|&(_, left)| left == claim);
+        let start = left.map_or(range.start, |(start, _)| start);
+        let right = self.extents.get(&range.end);
+        let right = right.filter(|right| right.claim == claim);
+        let end = right.map_or(range.end, |right| right.end);
+        if end > range.end {
+            self.extents.remove(&range.end);
+        }
+        self.extents.insert(start, Extent { end, claim });
+        *self.total(claim) += range.end - range.start;
+    }
+
+    fn total(&mut self, claim: Claim) -> &mut u64 {
+        if claim.generation == self.generation {
+            &mut self.owned_bytes
+        } else {
+            &mut self.inherited_bytes
+        }
+    }
+
+    /// Which pages of a fault-around window are owned and not inherited, as bits.
+    fn taken_in(&self, window: Range<u64>) -> u16 {
+        let mut taken = 0u16;
+        let mut before = window.end;
+        // At most one extent a page.
+        while let Some((&start, extent)) = before
+            .checked_sub(1)
+            .and_then(|last| self.extents.get_prev(&last))
+        {
+            if extent.end <= window.start {
+                break;
+            }
+            if extent.claim.generation == self.generation {
+                let first = (start.max(window.start) - window.start) / PAGE_BYTES;
+                let end = (extent.end.min(window.end) - window.start).div_ceil(PAGE_BYTES);
+                (first..end).for_each(|page| taken |= 1 << page);
+            }
+            if start <= window.start {
+                break;
+            }
+            before = start;
+        }
+        taken
+    }
+}
+
+/// Chooses `pages` clear bits of `taken` nearest to `centre`; returns them and how many are
+/// wanting.
+fn nearest_free(taken: u16, centre: u64, mut pages: u64) -> (u16, u64) {
+    let mut chosen = 0u16;
+    for distance in 0..WINDOW_PAGES {
+        for page in [centre.checked_sub(distance), Some(centre + distance)] {
+            let Some(page) = page.filter(|&page| page < WINDOW_PAGES) else {
+                continue;
+            };
+            if pages > 0 && (taken | chosen) & (1 << page) == 0 {
+                chosen |= 1 << page;
+                pages -= 1;
+            }
+        }
+    }
+    (chosen, pages)
+}
+
+/// Runs of set bits, low to high.
+fn runs(mut bits: u16) -> impl Iterator<Item = Range<u64>> {
+    std::iter::from_fn(move || {
+        if bits == 0 {
+            return None;
+        }
+        let start = bits.trailing_zeros();
+        let len = (bits >> start).trailing_ones();
+        bits &= !(((1u32 << len) - 1) << start) as u16;
+        Some(u64::from(start)..u64::from(start + len))
+    })
+}
+
+#[cfg(test)]
+#[path = "residency_tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+//! `_Py_DebugOffsets`: what a CPython 3.13+ says about its own structures.
+//!
+//! It is initialised data at the start of `_PyRuntime`, so the file has it as well as the
+//! process. Either way it comes from outside: a number that no CPython could have is refused.
+
+use super::versions::{Offsets, Row};
+
+/// Bytes that cover `_Py_DebugOffsets` of every version known (3.15 has 108 fields).
+pub const BYTES: usize = 1024;
+
+/// Starts the structure (Include/internal/pycore_runtime.h).
+const COOKIE: &[u8; 8] = b"xdebugpy";
+/// Position of `version`.
+const VERSION: usize = 8;
+/// Position of `free_threaded`.
+const FREE_THREADED: usize = 16;
+/// No structure of CPython is larger; `_PyRuntimeState` has 283 320 bytes in 3.13.0, most of
+/// it behind what is used here.
+const LARGEST: u64 = 1 << 20;
+
+/// What its head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// As `Py_Version`: `0xMMmmpprs`.
+    pub version: u32,
+    /// A build without the GIL.
+    pub free_threaded: bool,
+}
+
+/// Reads the head; None when this is no `_Py_DebugOffsets`.
+pub fn head(bytes: &[u8]) -> Option<Head> {
+    if !bytes.starts_with(COOKIE) {
+        return None;
+    }
+    Some(Head {
+        version: u32::try_from(number(bytes, VERSION)?).ok()?,
+        free_threaded: number(bytes, FREE_THREADED)? != 0,
+    })
+}
+
+/// The offsets of a process: the row's, with what the process says instead where it says it.
+/// None when it says something impossible.
+pub fn offsets(row: &Row, bytes: &[u8]) -> Option<Offsets> {
+    let mut offsets = row.offsets;
+    for (position, field) in row.debug_offsets {
+        let value = number(bytes, *position).filter(|&value| value < LARGEST)?;
+        *field(&mut offsets) = value as u32;
+    }
+    // PyCompactUnicodeObject only adds to PyASCIIObject.
+    let added = row.offsets.unicode_compact_data - row.offsets.unicode_ascii_data;
+    offsets.unicode_compact_data = offsets.unicode_ascii_data + added;
+    Some(offsets)
+}
+
+fn number(bytes: &[u8], position: usize) -> Option<u64> {
+    let bytes = bytes.get(position..position.checked_add(8)?)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::python::versions::row;
+
+    /// A structure that says of every field what the row says, and of one something else.
+    fn structure(row: &Row) -> Vec<u8> {
+        let mut bytes = vec![0; BYTES];
+        bytes[..8].copy_from_slice(COOKIE);
+        bytes[8..12].copy_from_slice(&0x030d_00f0_u32.to_le_bytes());
+        let mut offsets = row.offsets;
+        for (position, field) in row.debug_offsets {
+            let value = u64::from(*field(&mut offsets));
+            bytes[*position..position + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_the_process_says_wins() {
+        let row = row(13).unwrap();
+        let mut bytes = structure(row);
+        assert_eq!(offsets(row, &bytes), Some(row.offsets));
+        bytes[192] = 160; // tstate_thread_id
+        bytes[560] = 48; // unicode_ascii_data
+        let read = offsets(row, &bytes).unwrap();
+        assert_eq!(read.tstate_thread_id, 160);
+        assert_eq!(
+            (read.unicode_ascii_data, read.unicode_compact_data),
+            (48, 64)
+        );
+    }
+
+    #[test]
+    fn the_head_tells_the_build() {
+        let mut bytes = structure(row(13).unwrap());
+        let want = |free_threaded| {
+            Some(Head {
+                version: 0x030d_00f0,
+                free_threaded,
+            })
+        };
+        assert_eq!(head(&bytes), want(false));
+        bytes[16] = 1;
+        assert_eq!(head(&bytes), want(true));
+        bytes[0] = 0;
+        assert_eq!(head(&bytes), None);
+        assert_eq!(head(b"xdebugpy"), None);
+    }
+
+    #[test]
+    fn impossible_and_cut_structures_are_refused() {
+        let row = row(13).unwrap();
+        let mut bytes = structure(row);
+        assert_eq!(offsets(row, &bytes[..300]), None);
+        bytes[40 + 7] = 0x80;
+        assert_eq!(offsets(row, &bytes), None);
+    }
+}

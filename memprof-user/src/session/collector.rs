@@ -1,0 +1,284 @@
+//! Takes the kernel side's records in: symbols for stacks, the model for pages, and a look at
+//! each new program.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use memprof_common::PythonLayout;
+use memprof_common::records::{self, space_op, task_op};
+
+use super::detection::Detections;
+use super::{Ending, Outcome, clock};
+use crate::bpf::{Attached, Tables};
+use crate::decode::{DecodeError, Event};
+use crate::error::Result;
+use crate::model::{Attach, Model, Profile, StackIndex};
+use crate::python::{Interpreter, LiveCode, Symbols};
+use crate::target::{Rss, Target, resident_bytes};
+
+/// A stack record as it was resolved.
+type StackKey = (u32, u64);
+
+/// Everything collected so far.
+pub struct Collector {
+    tables: Tables,
+    model: Model,
+    symbols: Symbols,
+    detections: Detections,
+    layouts: HashMap<u32, PythonLayout>,
+    stacks: HashMap<StackKey, StackIndex>,
+    records: u64,
+    undecoded: u64,
+    started_epoch_s: f64,
+    python_seen: bool,
+}
+
+impl Collector {
+    pub fn new(tables: Tables) -> Self {
+        let mut symbols = Symbols::new(Some(Box::new(LiveCode)));
+        // Owners without a Python stack point to the first, which is empty.
+        let empty = symbols.tables_mut().stack(Vec::new(), false);
+        debug_assert_eq!(StackIndex(empty), StackIndex::EMPTY);
+        Collector {
+            tables,
+            model: Model::new(clock::monotonic_epoch_s()),
+            symbols,
+            detections: Detections::default(),
+            layouts: HashMap::new(),
+            stacks: HashMap::new(),
+            records: 0,
+            undecoded: 0,
+            started_epoch_s: clock::epoch_s(),
+            python_seen: false,
+        }
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    pub fn detections(&mut self) -> &mut Detections {
+        &mut self.detections
+    }
+
+    /// Records lost so far.
+    pub fn lost(&self) -> u64 {
+        self.tables.dropped() + self.undecoded
+    }
+
+    /// Records taken so far.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// True while the process is traced. One that went without a record (a lost one) is noticed.
+    pub fn is_live(&mut self, pid: u32) -> bool {
+        if self.model.process_index(pid).is_none() {
+            return false;
+        }
+        if Target::open(pid).is_ok() {
+            return true;
+        }
+        // Gone, and its record may still be in the ring: the next round takes it. When the ring
+        // was full it never comes.
+        self.detections.gone_unannounced(pid)
+    }
+
+    /// Begins to trace a process that has not executed its program yet.
+    pub fn begin(&mut self, pid: u32, ppid: u32) -> Result<()> {
+        self.enter(pid, ppid, None)?;
+        self.add_threads(pid)
+    }
+
+    /// Begins to trace a process; its threads follow. False when it is traced already.
+    pub fn enter(
+        &mut self,
+        pid: u32,
+        ppid: u32,
+        interpreter: Option<&Interpreter>,
+    ) -> Result<bool> {
+        let layout = interpreter.map_or(PythonLayout::default(), |found| found.layout);
+        let generation = (clock::monotonic_ns() >> 10) as u32;
+        if self.tables.add_process(pid, generation, &layout)? == Attached::Already {
+            return Ok(false);
+        }
+        self.detections.set_generation(pid, generation);
+        let role = Target::open(pid).map_or_else(|_| pid.to_string(), |target| target.role());
+        self.model.attach(Attach {
+            pid,
+            ppid,
+            role,
+            python: interpreter.map(|found| found.version.clone()),
+            rss_bytes: resident_bytes(pid).unwrap_or(0),
+            epoch_s: clock::epoch_s(),
+        });
+        if let Some(found) = interpreter {
+            self.layouts.insert(pid, found.layout);
+            self.python_seen = true;
+        }
+        Ok(true)
+    }
+
+    /// Adds every thread of a traced process. Threads made meanwhile are added by the kernel
+    /// side, since the process is in its table already.
+    pub fn add_threads(&mut self, pid: u32) -> Result<()> {
+        let threads = Target::open(pid).and_then(|target| target.threads());
+        for tid in threads.unwrap_or_default() {
+            self.tables.add_thread(pid, tid)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a process that was entered and turned out to have gone.
+    pub fn leave(&mut self, pid: u32) {
+        self.tables.remove_process(pid);
+    }
+
+    /// Takes one record.
+    pub fn take(&mut self, event: std::result::Result<Event, DecodeError>) {
+        self.records += 1;
+        match event {
+            Ok(Event::Growth(growth)) => self.growth(&growth),
+            Ok(Event::AddressSpace(change)) => {
+                if change.header.op == space_op::MAP_EXECUTABLE {
+                    self.detections.look(change.header.pid);
+                } else {
+                    self.model.address_space(&change);
+                }
+            }
+            Ok(Event::Stack { header, id, frames }) => {
+                let Some(layout) = self.layouts.get(&header.pid) else {
+                    self.undecoded += 1;
+                    return;
+                };
+                let truncated = header.flags & records::flag::TRUNCATED != 0;
+                let stack = self.symbols.stack(header.pid, layout, &frames, truncated);
+                self.stacks.insert((header.pid, id), StackIndex(stack));
+            }
+            Ok(Event::Code(code)) => self.symbols.insert_code(*code),
+            Ok(Event::Task(task)) => self.task(&task),
+            Err(_) => self.undecoded += 1,
+        }
+    }
+
+    fn growth(&mut self, growth: &records::Growth) {
+        let stack = match growth.stack {
+            0 => None,
+            id => self.stacks.get(&(growth.header.pid, id)).copied(),
+        };
+        self.model.growth(growth, stack);
+    }
+
+    fn task(&mut self, task: &records::Task) {
+        let pid = task.header.pid;
+        match task.header.op {
+            task_op::FORK => {
+                let parent = task.other;
+                self.symbols.fork(parent, pid);
+                match self.layouts.get(&parent).copied() {
+                    Some(layout) => self.layouts.insert(pid, layout),
+                    None => self.layouts.remove(&pid),
+                };
+                self.model.task(task);
+                if let Some(parent) = self.model.process(parent).cloned() {
+                    self.model.set_role(pid, &parent.role);
+                    if let Some(version) = parent.python {
+                        self.model.set_python(pid, &version);
+                    }
+                }
+                self.detections.fork(parent, pid);
+            }
+            task_op::EXEC => {
+                self.symbols.forget(pid);
+                self.layouts.remove(&pid);
+                self.model.task(task);
+                self.refresh_role(pid);
+                self.detections.set_generation(pid, task.other);
+                self.detections.look(pid);
+            }
+            task_op::EXIT => {
+                self.model.task(task);
+                self.symbols.forget(pid);
+                self.layouts.remove(&pid);
+                self.stacks.retain(|(owner, _), _| *owner != pid);
+                self.detections.forget(pid);
+                self.tables.withdraw_layout(pid);
+            }
+            _ => self.model.task(task),
+        }
+    }
+
+    /// Takes the process's title as it is now; a worker sets its own some time after fork.
+    pub fn refresh_role(&mut self, pid: u32) {
+        if let Ok(target) = Target::open(pid)
+            && target.is_alive()
+        {
+            self.model.set_role(pid, &target.role());
+        }
+    }
+
+    /// Looks for interpreters where a new program or a new library asks for it.
+    pub fn settle(&mut self) {
+        for found in self.detections.settle() {
+            let pid = found.pid;
+            self.model.set_python(pid, &found.interpreter.version);
+            self.layouts.insert(pid, found.interpreter.layout);
+            self.python_seen = true;
+            // An error means a full table; the process then stays without stacks, which the
+            // report shows as not attributed.
+            let _ = self
+                .tables
+                .offer_layout(pid, found.generation, &found.interpreter.layout);
+        }
+    }
+
+    /// RSS by kind at the end of a live process, for the report.
+    fn last_look(&mut self) {
+        let pids: Vec<u32> = self.model.live_pids().collect();
+        for pid in pids {
+            self.refresh_role(pid);
+            if let Ok(rss) = Rss::read(pid) {
+                self.model.set_rss(pid, rss.total());
+            }
+            if let Ok(rollup) = crate::target::Rollup::read(pid) {
+                self.model.set_pss(pid, rollup.pss);
+            }
+        }
+    }
+
+    /// The result.
+    pub fn finish(mut self, command: String, duration: Duration, ending: Ending) -> Outcome {
+        for growth in self.tables.pending() {
+            self.growth(&growth);
+        }
+        self.last_look();
+        let mut loss = self.tables.loss(self.undecoded);
+        for (name, count) in self.model.anomalies().named() {
+            loss.other.push((name.to_owned(), count));
+        }
+        let (processes, owners, samples) = self.model.finish(clock::epoch_s());
+        let (functions, frames, stacks) = self.symbols.into_tables().into_parts();
+        Outcome {
+            profile: Profile {
+                command,
+                started_epoch_s: self.started_epoch_s,
+                duration_s: duration.as_secs_f64(),
+                processes,
+                functions,
+                frames,
+                stacks,
+                owners,
+                samples,
+                marks: Vec::new(),
+                loss,
+            },
+            ending,
+            python_seen: self.python_seen,
+            warnings: self.detections.into_warnings(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Which processes must be looked at for an interpreter, and when.
+//!
+//! A program is looked at when it is executed and whenever it maps a file executable, until an
+//! interpreter is found: the library comes some milliseconds after the exec, and milliseconds
+//! before the first Python frame.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::python::{Detection, Detector, Interpreter};
+use crate::target::Target;
+
+/// Looks at a process that is just setting up its interpreter.
+const RETRIES: u32 = 200;
+
+/// An interpreter found in a process that is already traced.
+pub struct Found {
+    pub pid: u32,
+    pub generation: u32,
+    pub interpreter: Interpreter,
+}
+
+/// Open questions about processes.
+#[derive(Default)]
+pub struct Detections {
+    detector: Detector,
+    wanted: HashMap<u32, u32>,
+    generations: HashMap<u32, u32>,
+    /// Seen to be gone once without a record; the second time it counts.
+    gone: HashSet<u32>,
+    warned: HashSet<String>,
+    warnings: Vec<String>,
+}
+
+impl Detections {
+    pub fn detector(&mut self) -> &mut Detector {
+        &mut self.detector
+    }
+
+    pub fn set_generation(&mut self, pid: u32, generation: u32) {
+        self.generations.insert(pid, generation);
+    }
+
+    /// The child has its parent's layout, if there is one; if there is none yet, it is looked at
+    /// like its parent.
+    pub fn fork(&mut self, parent: u32, child: u32) {
+        if self.wanted.contains_key(&parent) {
+            self.look(child);
+        }
+    }
+
+    /// This process has changed: look at it at the next opportunity.
+    pub fn look(&mut self, pid: u32) {
+        self.wanted.insert(pid, RETRIES);
+    }
+
+    pub fn forget(&mut self, pid: u32) {
+        self.wanted.remove(&pid);
+        self.generations.remove(&pid);
+        self.gone.remove(&pid);
+    }
+
+    /// True at the first call for a process that has no record of its end.
+    pub fn gone_unannounced(&mut self, pid: u32) -> bool {
+        self.gone.insert(pid)
+    }
+
+    pub fn into_warnings(self) -> Vec<String> {
+        self.warnings
+    }
+
+    /// Says once what cannot be traced.
+    pub fn warn(&mut self, warning: String) {
+        if self.warned.insert(warning.clone()) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Looks at every process that asks for it.
+    pub fn settle(&mut self) -> Vec<Found> {
+        let wanted = std::mem::take(&mut self.wanted);
+        let mut found = Vec::new();
+        for (pid, left) in wanted {
+            let Ok(target) = Target::open(pid) else {
+                continue;
+            };
+            match self.detector.detect(&target) {
+                Ok(Detection::Python(interpreter)) => found.push(Found {
+                    pid,
+                    generation: self.generations.get(&pid).copied().unwrap_or(0),
+                    interpreter: *interpreter,
+                }),
+                Ok(Detection::NotYet) if left > 0 => {
+                    self.wanted.insert(pid, left - 1);
+                }
+                Ok(Detection::Unsupported { version, why }) => {
+                    self.warn(format!("pid {pid} runs CPython {version}: {why}"));
+                }
+                Ok(Detection::NotPython | Detection::NotYet) | Err(_) => {}
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,312 @@
+//! One run of the tracer: attach, follow, collect, sample, and end with a [`Profile`].
+//!
+//! Everything that lives only while tracing is here; views and files know nothing of it.
+
+mod attach;
+mod clock;
+mod collector;
+mod detection;
+mod sampler;
+mod status;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables};
+use crate::error::{Error, Result};
+use crate::model::Profile;
+use crate::sink::Metric;
+use crate::target::{Launched, Target};
+
+use collector::Collector;
+use sampler::Sampler;
+use status::StatusLine;
+
+/// Records taken from the ring before signals and clocks are looked at again.
+const BATCH: usize = 4096;
+
+/// Longest time between two looks into the ring: growth does not wake us.
+const LONGEST_TICK: Duration = Duration::from_millis(100);
+
+/// What the user asked of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Time between two samples.
+    pub interval: Duration,
+    /// What samples show.
+    pub metric: Metric,
+    /// Follow forked children, and attach to those that exist.
+    pub follow: bool,
+    /// Nothing but errors on stderr.
+    pub quiet: bool,
+    /// Number of `-v`.
+    pub verbose: u8,
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every target has gone.
+    TargetsGone,
+    /// The time was over.
+    Duration,
+    /// Ctrl-C or SIGTERM.
+    Signal,
+    /// A second Ctrl-C: the ring was not drained.
+    Interrupted,
+}
+
+/// What a run gave.
+pub struct Outcome {
+    /// The result.
+    pub profile: Profile,
+    /// Why it ended.
+    pub ending: Ending,
+    /// Whether the interpreter of at least one process was found.
+    pub python_seen: bool,
+    /// Sentences for the user: interpreters that could not be traced, and why.
+    pub warnings: Vec<String>,
+}
+
+/// A run: hooks in the kernel, and everything collected so far.
+pub struct Session {
+    loaded: Loaded,
+    ring: Ring,
+    collector: Collector,
+    sampler: Sampler,
+    options: SessionOptions,
+    interrupts: Interrupts,
+    started: Instant,
+    roots: HashSet<u32>,
+}
+
+/// The signals that end a run.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| {
+                Error::failed("cannot wait for signals", e, "check the limit: ulimit -n")
+            })
+        };
+        Ok(Interrupts {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => libc::SIGINT,
+            _ = self.terminate.recv() => libc::SIGTERM,
+        }
+    }
+}
+
+impl Session {
+    /// Loads and attaches the hooks; nothing is traced yet. Signals are caught from here on.
+    pub fn open(options: SessionOptions) -> Result<Self> {
+        let interrupts = Interrupts::listen()?;
+        bpf::check_privileges()?;
+        let config = bpf::kernel_config(KernelOptions {
+            follow_forks: options.follow,
+            no_shortcut: false,
+        })?;
+        let kernel_log = options.verbose >= 2;
+        let mut loaded = Loaded::load(&config, kernel_log)?;
+        let ring = Ring::open(&mut loaded)?;
+        let tables = Tables::open(&mut loaded)?;
+        if kernel_log {
+            // The task ends with the runtime.
+            drop(loaded.follow_log()?);
+        }
+        loaded.attach()?;
+        Ok(Session {
+            loaded,
+            ring,
+            collector: Collector::new(tables),
+            sampler: Sampler::new(options.metric),
+            options,
+            interrupts,
+            started: Instant::now(),
+            roots: HashSet::new(),
+        })
+    }
+
+    /// Begins to trace running processes, and their descendants when they are followed.
+    pub fn attach(&mut self, pids: &[u32]) -> Result<()> {
+        let attached = attach::attach(&mut self.collector, pids, self.options.follow)?;
+        self.roots.extend(pids);
+        self.sampler.set_main(pids.first().copied());
+        self.say(&format!(
+            "attached to {attached}; press Ctrl-C to stop and write the result"
+        ));
+        Ok(())
+    }
+
+    /// Begins to trace a program that waits for its start, and starts it.
+    pub fn start(&mut self, launched: &mut Launched) -> Result<()> {
+        let pid = launched.pid();
+        self.collector.begin(pid, std::process::id())?;
+        self.roots.insert(pid);
+        self.sampler.set_main(Some(pid));
+        launched.release().map_err(|e| {
+            Error::failed(
+                "cannot start the program",
+                e,
+                "check that it can be executed",
+            )
+        })?;
+        self.say(&format!("attached to pid {pid}, which starts now"));
+        Ok(())
+    }
+
+    fn say(&self, line: &str) {
+        if !self.options.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// Traces until the targets have gone, the time is over, or a signal comes. Signals for a
+    /// launched program are handed on to it; it then ends the run by ending itself.
+    pub async fn run(mut self, command: String, mut launched: Option<&mut Launched>) -> Outcome {
+        self.sampler.sample(&mut self.collector);
+        let mut status = StatusLine::new(self.options.quiet);
+        let mut tick = tokio::time::interval(self.options.interval.min(LONGEST_TICK));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut next_sample = Instant::now() + self.options.interval;
+        let mut signalled = false;
+        let ending = loop {
+            let left = self
+                .options
+                .duration
+                .map(|duration| duration.saturating_sub(self.started.elapsed()));
+            if left == Some(Duration::ZERO) {
+                break Ending::Duration;
+            }
+            tokio::select! {
+                biased;
+                number = self.interrupts.next() => match &mut launched {
+                    // From a terminal the program has got it too.
+                    Some(launched) if !signalled => {
+                        signalled = true;
+                        launched.forward(number);
+                    }
+                    _ if signalled => break Ending::Interrupted,
+                    _ => break Ending::Signal,
+                },
+                () = tokio::time::sleep(left.unwrap_or(Duration::MAX)), if left.is_some() => {}
+                ready = self.ring.ready() => {
+                    if ready.is_err() {
+                        break Ending::Signal;
+                    }
+                }
+                _ = tick.tick() => {}
+            }
+            while self.drain(BATCH) {
+                // A storm must not keep a signal or the clock waiting.
+                if status.is_due() || Instant::now() >= next_sample {
+                    break;
+                }
+            }
+            self.collector.settle();
+            let now = Instant::now();
+            if now >= next_sample {
+                next_sample = now + self.options.interval;
+                self.sampler.sample(&mut self.collector);
+            }
+            if status.is_due() {
+                status.show(&self.collector, self.started.elapsed());
+            }
+            if self.targets_gone() {
+                break Ending::TargetsGone;
+            }
+        };
+        status.clear();
+        let ending = self.end(ending).await;
+        self.finish(command, ending)
+    }
+
+    fn drain(&mut self, limit: usize) -> bool {
+        let collector = &mut self.collector;
+        self.ring.drain(limit, |event| collector.take(event))
+    }
+
+    fn targets_gone(&mut self) -> bool {
+        let collector = &mut self.collector;
+        self.roots.retain(|pid| collector.is_live(*pid));
+        self.roots.is_empty()
+    }
+
+    /// Takes the hooks out and reads what is left, unless a second Ctrl-C comes.
+    async fn end(&mut self, ending: Ending) -> Ending {
+        self.sampler.sample(&mut self.collector);
+        self.loaded.detach();
+        if ending == Ending::Interrupted {
+            return ending;
+        }
+        let mut ending = ending;
+        while self.drain(BATCH) {
+            let again = tokio::time::timeout(Duration::ZERO, self.interrupts.next());
+            if again.await.is_ok() {
+                ending = Ending::Interrupted;
+                break;
+            }
+        }
+        ending
+    }
+
+    fn finish(self, command: String, ending: Ending) -> Outcome {
+        let Session {
+            loaded,
+            collector,
+            started,
+            ..
+        } = self;
+        let outcome = collector.finish(command, started.elapsed(), ending);
+        drop(loaded);
+        outcome
+    }
+}
+
+/// Hands signals that have no meaning for the tracer on to the program it runs, while the
+/// runtime lives.
+pub fn forward_signals(pid: u32) -> Result<()> {
+    let kinds = [
+        SignalKind::hangup(),
+        SignalKind::quit(),
+        SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+    ];
+    for kind in kinds {
+        let mut stream = signal(kind).map_err(|e| {
+            Error::failed("cannot wait for signals", e, "check the limit: ulimit -n")
+        })?;
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                Launched::signal(pid, kind.as_raw_value());
+            }
+        });
+    }
+    Ok(())
+}
+
+/// A pid that exists, or the error for the user.
+pub fn existing(pid: u32) -> Result<Target> {
+    Target::open(pid).map_err(|e| {
+        Error::failed(
+            format!("there is no process {pid}"),
+            e,
+            "find the pid: pgrep -af python",
+        )
+    })
+}

@@ -1,0 +1,71 @@
+//! RSS (or PSS, USS) of every traced process over time: what MEM and CHLD lines show.
+
+use std::time::{Duration, Instant};
+
+use super::clock;
+use super::collector::Collector;
+use crate::sink::Metric;
+use crate::target::{Rollup, resident_bytes};
+
+/// Titles change rarely: gunicorn's workers set theirs once.
+const ROLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes samples.
+pub struct Sampler {
+    metric: Metric,
+    main: Option<u32>,
+    next_roles: Instant,
+}
+
+impl Sampler {
+    pub fn new(metric: Metric) -> Self {
+        Sampler {
+            metric,
+            main: None,
+            next_roles: Instant::now(),
+        }
+    }
+
+    /// The process of the MEM lines.
+    pub fn set_main(&mut self, pid: Option<u32>) {
+        self.main = pid;
+    }
+
+    /// Samples every live process once, all at one time.
+    pub fn sample(&mut self, collector: &mut Collector) {
+        let epoch_s = clock::epoch_s();
+        let mut pids: Vec<u32> = collector.model().live_pids().collect();
+        // MEM first, then its CHLD lines.
+        pids.sort_by_key(|pid| (Some(*pid) != self.main, *pid));
+        let roles = Instant::now() >= self.next_roles;
+        if roles {
+            self.next_roles = Instant::now() + ROLE_EVERY;
+        }
+        for pid in pids {
+            let main = Some(pid) == self.main;
+            let Ok(rss) = resident_bytes(pid) else {
+                continue; // its end is on the way
+            };
+            if rss == 0 {
+                continue; // a zombie, or a child between fork and exec
+            }
+            let model = collector.model_mut();
+            match self.metric {
+                Metric::Rss => model.sample(pid, epoch_s, rss, main),
+                metric => {
+                    model.set_rss(pid, rss);
+                    if let Ok(rollup) = Rollup::read(pid) {
+                        let bytes = match metric {
+                            Metric::Pss => rollup.pss,
+                            _ => rollup.uss,
+                        };
+                        model.sample_of(pid, epoch_s, bytes, main);
+                    }
+                }
+            }
+            if roles {
+                collector.refresh_role(pid);
+            }
+        }
+    }
+}

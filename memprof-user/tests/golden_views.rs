@@ -1,0 +1,372 @@
+//! Every view of the profile made by hand, byte for byte.
+//!
+//! After a wanted change: `BLESS=1 cargo test -p memprof-user --test golden_views`, then read the
+//! difference.
+
+mod support;
+
+use std::path::PathBuf;
+
+use memprof_user::model::{Mark, Profile};
+use memprof_user::report::{self, ReportOptions};
+use memprof_user::sink::folded::{FoldedOptions, folded};
+use memprof_user::sink::{DatOptions, FlamegraphOptions, Format, Metric, SinkOptions, View};
+use support::{MIB, net, written};
+
+fn golden(name: &str, actual: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, actual).unwrap();
+        return;
+    }
+    let bless = "BLESS=1 cargo test -p memprof-user --test golden_views";
+    let expected = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("tests/data/{name}: {error}; to make it: {bless}"));
+    assert!(
+        expected == actual,
+        "tests/data/{name} differs; if the change is wanted: {bless}\n--- is now\n{actual}"
+    );
+}
+
+#[test]
+fn every_format_has_its_golden_file() {
+    let profile = support::gunicorn();
+    for format in Format::ALL {
+        let name = format!("gunicorn.{}", format.extension());
+        let text = written(format, &profile, &SinkOptions::default());
+        match format {
+            // inferno's script and style are its own affair: the frames are ours.
+            Format::Flamegraph => golden(&format!("{name}.titles"), &titles(&text)),
+            Format::Dat | Format::Folded => golden(&name, &text),
+        }
+    }
+}
+
+/// What a flame graph says, line by line.
+fn titles(svg: &str) -> String {
+    let mut lines = String::new();
+    for part in svg.split("<title>").skip(1) {
+        lines.push_str(part.split("</title>").next().unwrap());
+        lines.push('\n');
+    }
+    lines
+}
+
+#[test]
+fn reports_are_golden() {
+    let profile = support::gunicorn();
+    let options = ReportOptions::default();
+    golden("gunicorn.txt", &report::text(&profile, &options));
+    golden("gunicorn.table.txt", &report::table(&profile));
+    let json = serde_json::to_string_pretty(&report::json(&profile, &options)).unwrap();
+    golden("gunicorn.json", &format!("{json}\n"));
+}
+
+#[test]
+fn views_are_golden() {
+    let profile = support::gunicorn();
+    let mut text = String::new();
+    for view in View::ALL {
+        let function = true;
+        let merge_processes = true;
+        let options = FoldedOptions {
+            merge_processes,
+            function,
+        };
+        for (stack, bytes) in folded(&profile, view, options) {
+            text.push_str(&format!("{view}: {stack} {bytes}\n"));
+        }
+    }
+    golden("gunicorn.views.folded", &text);
+}
+
+#[test]
+fn the_dat_follows_its_options() {
+    let profile = support::gunicorn();
+    let dat = |dat| {
+        written(
+            Format::Dat,
+            &profile,
+            &SinkOptions {
+                dat,
+                ..Default::default()
+            },
+        )
+    };
+    let tree = dat(DatOptions {
+        include_children: true,
+        multiprocess: false,
+        metric: Metric::Rss,
+    });
+    assert!(!tree.contains("CHLD"), "{tree}");
+    // 31 + 60 + 30 MiB and three times 512 bytes.
+    assert!(
+        tree.contains("\nMEM 121.001465 1700000001.0000\n"),
+        "{tree}"
+    );
+    // The main process's own values are not of the tree's series.
+    let arbiter = "FUNC gunicorn.arbiter.run 55.0010 1700000000.0000 104.0010";
+    assert!(tree.contains(arbiter), "{tree}");
+    let uss = dat(DatOptions {
+        metric: Metric::Uss,
+        ..DatOptions::default()
+    });
+    assert!(uss.contains("FUNC gunicorn.arbiter.run 30.0005 "), "{uss}");
+}
+
+#[test]
+fn a_run_too_short_to_sample_has_its_two_ends() {
+    let mut profile = support::gunicorn();
+    profile.samples.clear();
+    profile.marks.clear();
+    profile.command = "a\nFUNC b\t".to_owned();
+    let dat = written(Format::Dat, &profile, &SinkOptions::default());
+    let expected = "CMDLINE a?FUNC b\n\
+        MEM 30.000000 1700000000.0000\n\
+        MEM 31.000000 1700000002.5000\n\
+        # LOSS events_lost=0 stacks_truncated=3 stacks_failed=0 unknown_threads=1 late_flushes=2\n";
+    assert_eq!(dat, expected);
+}
+
+#[test]
+fn a_command_with_dollars_is_no_formula() {
+    let mut profile = support::gunicorn();
+    for (command, line) in [
+        ("echo $HOME", "CMDLINE echo $HOME\n"),
+        ("sh -c 'a $b $c'", "CMDLINE sh -c 'a \\$b \\$c'\n"),
+        ("  ", "CMDLINE ?\n"),
+    ] {
+        profile.command = command.to_owned();
+        let dat = written(Format::Dat, &profile, &SinkOptions::default());
+        assert!(dat.starts_with(line), "{dat}");
+    }
+}
+
+#[test]
+fn mprof_is_given_no_more_marks_than_it_bears() {
+    let mut profile = support::gunicorn();
+    let mark = profile.marks[0].clone();
+    profile.marks = (0..700)
+        .map(|index| {
+            let rss_end = mark.rss_begin + index * MIB;
+            Mark {
+                rss_end,
+                ..mark.clone()
+            }
+        })
+        .collect();
+    let dat = written(Format::Dat, &profile, &SinkOptions::default());
+    let lines = |keyword: &str| -> Vec<&str> {
+        dat.lines()
+            .filter(|line| line.starts_with(keyword))
+            .collect()
+    };
+    assert_eq!((lines("FUNC ").len(), lines("# FUNC ").len()), (500, 200));
+    let least = mark.rss_begin + 200 * MIB;
+    assert!(
+        lines("FUNC ")[0].ends_with(&format!("rss1={least}")),
+        "{}",
+        lines("FUNC ")[0]
+    );
+}
+
+#[test]
+fn an_empty_profile_has_every_view() {
+    let profile = Profile::default();
+    for format in Format::ALL {
+        let text = written(format, &profile, &SinkOptions::default());
+        assert_eq!(text.is_empty(), format == Format::Folded, "{format:?}");
+    }
+    let svg = written(Format::Flamegraph, &profile, &SinkOptions::default());
+    assert!(svg.contains("Nothing that became resident during the trace is still resident."));
+    let text = report::text(&profile, &ReportOptions::default());
+    assert!(text.contains("Nothing became resident during the trace.\nnothing lost\n"));
+    assert!(report::table(&profile).contains("No Python function"));
+    assert_eq!(
+        report::json(&profile, &ReportOptions::default())["accounting"]["rss_growth"],
+        0
+    );
+}
+
+#[test]
+fn the_flame_graph_is_deterministic_and_can_be_turned_round() {
+    let profile = support::gunicorn();
+    let mut options = SinkOptions::default();
+    let svg = written(Format::Flamegraph, &profile, &options);
+    assert_eq!(svg, written(Format::Flamegraph, &profile, &options));
+    let heading = "memprof-ebpf: net resident bytes — gunicorn -w 2 -k gevent service:app";
+    assert!(svg.contains(heading));
+    assert!(svg.contains("2023-11-14 22:13:20 UTC, 2.5 s · loss: 3 stacks truncated"));
+    options.view = View::Gross;
+    options.folded.merge_processes = true;
+    options.flamegraph = FlamegraphOptions {
+        reverse: true,
+        title: Some("<ours> & theirs".to_owned()),
+    };
+    let reversed = written(Format::Flamegraph, &profile, &options);
+    assert!(reversed.contains("&lt;ours&gt; &amp; theirs"));
+    // Both processes' calls of build from one line: 20 and 16 MiB.
+    let build = "build (/srv/app/service.py:52) (37,748,736 bytes";
+    assert!(titles(&reversed).contains(build), "{}", titles(&reversed));
+}
+
+#[test]
+fn a_role_that_ends_in_a_number_is_not_taken_for_a_count() {
+    let mut profile = support::gunicorn();
+    for process in &mut profile.processes {
+        process.role = "serve.py 8000".to_owned();
+    }
+    let mut options = SinkOptions::default();
+    options.flamegraph.reverse = true;
+    options.folded.merge_processes = true;
+    let titles = titles(&written(Format::Flamegraph, &profile, &options));
+    assert!(titles.contains("serve.py_8000 ("), "{titles}");
+    assert!(
+        titles.contains(&format!("all ({} bytes", commas(net(&profile)))),
+        "{titles}"
+    );
+}
+
+fn commas(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[test]
+fn json_says_what_the_hand_counts() {
+    let json = report::json(&support::gunicorn(), &ReportOptions::default());
+    let mib = |number: u64| serde_json::Value::from(number * MIB);
+    let accounting = &json["accounting"];
+    assert_eq!(accounting["rss_growth"], mib(79));
+    assert_eq!(accounting["python"], mib(71));
+    assert_eq!(accounting["unattributed"], mib(3));
+    assert_eq!(accounting["attributed"], mib(76));
+    assert_eq!(accounting["by_kind"]["file"], mib(3));
+    assert_eq!(accounting["by_kind"]["shmem"], mib(4));
+    assert_eq!(accounting["by_kind"]["anon"], mib(72));
+    let worker = &json["processes"][1];
+    assert_eq!(worker["gross"], mib(57));
+    assert_eq!(worker["freed"], mib(25));
+    assert_eq!(worker["net"], mib(32));
+    assert_eq!(worker["unattributed"], mib(3));
+    let named = |table: &str, name: &str, line: u64| {
+        let rows = json[table].as_array().unwrap().clone();
+        let mut rows = rows.into_iter();
+        let found = rows.find(|row| row["function"] == name && row["line"] == line);
+        found.unwrap_or_else(|| panic!("{name}:{line} in {table}"))
+    };
+    // Recursion: three frames of one function on the stack, counted once.
+    let lambda = named("functions", "walk.<locals>.<lambda>", 7);
+    assert_eq!(
+        (&lambda["gross"], &lambda["self_gross"]),
+        (&mib(4), &mib(4))
+    );
+    assert_eq!((&lambda["cow"], &lambda["self_cow"]), (&mib(2), &mib(2)));
+    let build = named("functions", "build", 50);
+    assert_eq!((&build["gross"], &build["net"]), (&mib(60), &mib(36)));
+    let second = named("functions", "second", 40);
+    assert_eq!(
+        (&second["gross"], &second["self_gross"]),
+        (&mib(30), &mib(6))
+    );
+    let line = named("lines", "build", 55);
+    assert_eq!((&line["gross"], &line["net"]), (&mib(24), &mib(0)));
+    // Calls that do not overlap: 20 and 1 MiB.
+    let marks = json["marks"].as_array().unwrap();
+    let first = marks.iter().find(|mark| mark["pid"] == 101).unwrap();
+    assert_eq!(
+        (&first["calls"], &first["rss_delta"]),
+        (&2.into(), &mib(21))
+    );
+}
+
+#[test]
+fn json_has_every_key_of_the_contract() {
+    let json = report::json(&support::gunicorn(), &ReportOptions::default());
+    let has = |value: &serde_json::Value, keys: &str| {
+        for key in keys.split_whitespace() {
+            assert!(value.get(key).is_some(), "{key} in {value}");
+        }
+    };
+    has(
+        &json,
+        "schema command duration_s metric processes functions lines accounting marks loss",
+    );
+    has(
+        &json["processes"][0],
+        "pid ppid role python rss_start rss_end rss_peak gross freed net cow inherited unattributed",
+    );
+    has(
+        &json["functions"][0],
+        "function file line net gross freed peak cow self_net self_gross self_cow",
+    );
+    has(
+        &json["lines"][0],
+        "file line function net gross freed peak cow self_net self_gross",
+    );
+    has(
+        &json["accounting"],
+        "rss_growth python attributed unattributed by_kind",
+    );
+    has(&json["accounting"]["by_kind"], "anon file shmem");
+    has(
+        &json["marks"][0],
+        "pid function calls first_begin last_end rss_delta",
+    );
+    has(
+        &json["loss"],
+        "events_lost stacks_truncated stacks_failed unknown_threads",
+    );
+}
+
+#[test]
+fn nested_calls_of_one_function_count_once() {
+    let mut profile = support::gunicorn();
+    let outer = profile.marks[1].clone();
+    let mut inner = outer.clone();
+    inner.begin_epoch_s += 0.25;
+    inner.end_epoch_s -= 0.25;
+    inner.rss_begin += MIB;
+    profile.marks = vec![inner, outer];
+    let json = report::json(&profile, &ReportOptions::default());
+    assert_eq!(json["marks"][0]["calls"], 2);
+    assert_eq!(json["marks"][0]["rss_delta"], 20 * MIB);
+}
+
+#[test]
+fn one_pid_can_be_looked_at_alone() {
+    let profile = support::gunicorn();
+    let only = report::only_pid(&profile, 102).unwrap();
+    let json = report::json(&only, &ReportOptions::default());
+    assert_eq!(json["processes"].as_array().unwrap().len(), 1);
+    assert_eq!(json["accounting"]["rss_growth"], 20 * MIB);
+    assert_eq!(json["functions"].as_array().unwrap().len(), 5);
+    assert_eq!(json["marks"].as_array().unwrap().len(), 2);
+    let dat = written(Format::Dat, &only, &SinkOptions::default());
+    assert!(dat.contains("MEM 30.000488 1700000001.0000"), "{dat}");
+    let error = report::only_pid(&profile, 7).unwrap_err();
+    assert_eq!(error.cause, "it holds 100, 101, 102, 103");
+}
+
+#[test]
+fn a_name_cannot_steer_the_reader() {
+    let profile = support::gunicorn();
+    let options = ReportOptions::default();
+    for text in [
+        report::text(&profile, &options),
+        report::table(&profile),
+        written(Format::Folded, &profile, &SinkOptions::default()),
+        written(Format::Flamegraph, &profile, &SinkOptions::default()),
+    ] {
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+    }
+}

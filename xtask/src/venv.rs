@@ -1,0 +1,58 @@
+//! The Python environment of the tests: the service under test and the judges of the files.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command;
+use crate::workspace;
+
+/// The environment with what tests/requirements.txt pins, made when it is not there or the pins
+/// have changed.
+pub fn install() -> Result<PathBuf> {
+    let venv = workspace::target().join("venv");
+    let requirements = workspace::root().join("tests/requirements.txt");
+    let wanted = fs::read(&requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
+    // Written last: an interrupted installation is begun again.
+    let done = venv.join("installed.txt");
+    if fs::read(&done).is_ok_and(|installed| installed == wanted) {
+        return Ok(venv);
+    }
+    command::run(
+        Command::new(python()?)
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv),
+    )?;
+    command::run(
+        Command::new(venv.join("bin/python"))
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+            ])
+            .arg(&requirements),
+    )?;
+    fs::write(&done, wanted)?;
+    Ok(venv)
+}
+
+/// Debian's interpreter where there is one, so that the service runs on a static build; the
+/// shared ones are covered by the workloads. Else whatever `python3` is.
+fn python() -> Result<PathBuf> {
+    // The pinned numpy needs 3.11.
+    let code = "import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))";
+    ["/usr/bin/python3.11", "python3"]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|python| command::answer(Command::new(python).args(["-c", code])).is_some())
+        .context(
+            "the tests need a CPython 3.11, 3.12 or 3.13 with venv\n\
+             hint: sudo apt-get install python3.11 python3-venv",
+        )
+}
