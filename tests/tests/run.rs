@@ -62,12 +62,23 @@ fn arguments_stdin_environment_and_signal_state_pass_untouched() {
         program.say("another");
         program.close_stdin();
         let ended = program.finish().expect_code(0);
-        seen.push(truth::parse::<Passed>(&ended.stdout).remove(0));
+        let mut passed = truth::parse::<Passed>(&ended.stdout).remove(0);
+        for signals in [&mut passed.ignored, &mut passed.blocked] {
+            *signals = without_glibcs_own(signals);
+        }
+        seen.push(passed);
     }
     assert_eq!(seen[1].argv, words);
     assert_eq!(seen[1].stdin, "one line\nanother\n");
     assert_eq!(seen[1].env, "through");
     assert_eq!(seen[0], seen[1], "without and with the tracer");
+}
+
+/// A mask of signals without 32 and 33, which glibc keeps for its threads: it takes them when it
+/// starts one, so exec may reset what an unusual parent (a CI runner) ignored.
+fn without_glibcs_own(mask: &str) -> String {
+    let mask = u64::from_str_radix(mask, 16).unwrap_or_else(|e| panic!("{mask}: {e}"));
+    format!("{:016x}", mask & !(3 << 31))
 }
 
 #[test]
