@@ -228,6 +228,30 @@ os.write(1, b'running\\n'); os.read(0, 1)
 }
 
 #[test]
+fn threads_of_every_interpreter_are_listed() {
+    let text = r#"
+try:
+    import _interpreters as interpreters
+    run = interpreters.exec
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    run = interpreters.run_string
+run(interpreters.create(), "import os; os.write(1, b'sub\\n'); os.read(0, 1)")
+"#;
+    for found in supported() {
+        let mut program = Program::start(Command::new(&found.path).args(["-S", "-c", text]));
+        assert_eq!(program.line(), "sub\n");
+        program.await_read(program.pid());
+        let interpreter = python(program.pid());
+        let threads = interpreter.threads(&ProcessMemory::new(program.pid()));
+        // One thread, with a state in each of the two interpreters.
+        assert_eq!(threads.len(), 2, "{}", interpreter.version);
+        assert_ne!(threads[0].address, threads[1].address);
+        assert_eq!(threads[0].thread_id, threads[1].thread_id);
+    }
+}
+
+#[test]
 fn a_file_is_read_once_for_all_workers() {
     let mut detector = Detector::new();
     for (files, found) in supported().iter().enumerate() {
