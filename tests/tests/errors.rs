@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use memprof_tests::errors::{Said, expect_error};
 use memprof_tests::machine::{self, require, workload};
@@ -16,6 +17,10 @@ use memprof_tests::session::Session;
 use rustix::process::Signal;
 
 static TURN: Mutex<()> = Mutex::new(());
+
+/// Long enough to load programs and find that they are of no use; a trace that is not refused
+/// would go on for ever.
+const REFUSAL: Duration = Duration::from_secs(20);
 
 /// A session whose turn it is, and what was attached before it.
 struct Watched {
@@ -44,7 +49,7 @@ impl Watched {
 
     #[track_caller]
     fn refused_command(&self, command: &mut Command, code: i32) -> Said {
-        let said = expect_error(Program::start(command).finish(), code);
+        let said = expect_error(Program::start(command).finish_within(REFUSAL), code);
         self.residue.assert_none();
         for ending in ["dat", "folded", "memprof", "svg"] {
             let path = self.session.file(&format!("out.{ending}"));
@@ -181,7 +186,7 @@ fn wrong_command_lines() {
         &["no-such-verb"],
         &["report"],
     ] {
-        let ended = watched.session.start(args).finish();
+        let ended = watched.session.start(args).finish_within(REFUSAL);
         assert_eq!(ended.code(), Some(2), "{args:?}: {ended:?}");
         expect_error(ended, 2);
     }
@@ -200,7 +205,9 @@ fn existing_output_is_refused_before_the_trace_and_taken_with_force() {
     for ending in ["dat", "folded", "memprof"] {
         let precious = session.file(&format!("out.{ending}"));
         std::fs::write(&precious, "precious").expect("write");
-        let ended = session.start(&["trace", "-p", &pid, "-o", "out"]).finish();
+        let ended = session
+            .start(&["trace", "-p", &pid, "-o", "out"])
+            .finish_within(REFUSAL);
         assert!(
             !ended.stderr.contains("\nattached"),
             "traced before it looked: {}",
