@@ -1,12 +1,12 @@
 //! Compares the line tables' decoders with each interpreter's own decoder, for every instruction
 //! of large modules of its standard library.
 
-mod support;
+mod interpreters;
 
 use std::process::Command;
 
 use memprof_user::python::line_table::line;
-use support::{interpreters, missing};
+use interpreters::{interpreters, missing};
 
 /// Prints, one line a code object: first line, table, bytes of code, and where lines begin.
 const DUMP: &str = r#"
