@@ -5,8 +5,8 @@ mod interpreters;
 
 use std::process::Command;
 
-use memprof_user::python::line_table::line;
 use interpreters::{interpreters, missing};
+use memprof_user::python::line_table::line;
 
 /// Prints, one line a code object: first line, table, bytes of code, and where lines begin.
 const DUMP: &str = r#"
