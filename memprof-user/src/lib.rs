@@ -11,6 +11,7 @@ pub mod cli;
 pub mod decode;
 pub mod error;
 pub mod model;
+pub mod output;
 pub mod python;
 pub mod report;
 pub mod session;

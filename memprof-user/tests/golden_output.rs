@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use memprof_user::sink::output::{self, OutputBase, OutputFile};
+use memprof_user::output::{self, OutputBase, OutputFile};
 use memprof_user::{Error, Exit};
 use tempfile::{TempDir, tempdir};
 

@@ -68,7 +68,7 @@ fn versions_outside_the_table_are_named() {
     }
     for found in others {
         let mut command = Command::new(&found.path);
-        let program = command.args(["-c", "print(1, flush=True); input()"]);
+        let program = command.args(["-c", "import sys; print(1, flush=True); sys.stdin.read()"]);
         let mut program = Program::start(program);
         program.line();
         match detect(program.pid()) {
@@ -228,20 +228,48 @@ os.write(1, b'running\\n'); os.read(0, 1)
 }
 
 #[test]
-fn the_hundredth_worker_is_cheap() {
-    let Some(found) = supported().pop() else {
-        return;
-    };
-    let (program, _) = Program::deep(&found.path, 5);
-    let target = Target::open(program.pid()).unwrap();
-    let mut detector = Detector::new();
-    detector.detect(&target).unwrap();
-    let start = std::time::Instant::now();
-    for _ in 0..100 {
-        detector.detect(&target).unwrap();
+fn threads_of_every_interpreter_are_listed() {
+    let text = r#"
+try:
+    import _interpreters as interpreters
+    run = interpreters.exec
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    run = interpreters.run_string
+run(interpreters.create(), "import os; os.write(1, b'sub\\n'); os.read(0, 1)")
+"#;
+    for found in supported() {
+        let mut program = Program::start(Command::new(&found.path).args(["-S", "-c", text]));
+        assert_eq!(program.line(), "sub\n");
+        program.await_read(program.pid());
+        let interpreter = python(program.pid());
+        let threads = interpreter.threads(&ProcessMemory::new(program.pid()));
+        // One thread, with a state in each of the two interpreters.
+        assert_eq!(threads.len(), 2, "{}", interpreter.version);
+        assert_ne!(threads[0].address, threads[1].address);
+        assert_eq!(threads[0].thread_id, threads[1].thread_id);
     }
-    let each = start.elapsed() / 100;
-    // Some 100 µs in a release build; the bound only catches a file read anew.
-    println!("detection: {each:?}");
-    assert!(each < std::time::Duration::from_millis(5), "{each:?}");
+}
+
+#[test]
+fn a_file_is_read_once_for_all_workers() {
+    let mut detector = Detector::new();
+    for (files, found) in supported().iter().enumerate() {
+        for _ in 0..2 {
+            let (program, _) = Program::deep(&found.path, 5);
+            let target = Target::open(program.pid()).unwrap();
+            let detection = detector.detect(&target).unwrap();
+            assert!(matches!(detection, Detection::Python(_)));
+        }
+        // A shared interpreter is a program and a library.
+        assert!(detector.files_read() > files && detector.files_read() <= 2 * (files + 1));
+    }
+    let read = detector.files_read();
+    for found in supported() {
+        let (program, _) = Program::deep(&found.path, 5);
+        detector
+            .detect(&Target::open(program.pid()).unwrap())
+            .unwrap();
+    }
+    assert_eq!(detector.files_read(), read);
 }

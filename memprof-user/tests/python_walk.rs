@@ -173,6 +173,27 @@ fn a_thread_without_python_is_told_from_a_failure() {
 }
 
 #[test]
+fn the_generator_is_told_by_its_flag() {
+    /// CO_GENERATOR (Include/cpython/code.h)
+    const GENERATOR: u32 = 0x20;
+    for fixture in fixtures() {
+        let image = fixture.image();
+        let (_, layout) = fixture.layout(&image);
+        let pointer = fixture.threads.iter().map(|thread| thread.thread_pointer);
+        let codes: Vec<CodeObject> = pointer
+            .flat_map(|pointer| walk(&layout, pointer, &image).unwrap().frames)
+            .filter_map(|frame| code_object::read(&image, &layout, frame.code_address()))
+            .collect();
+        assert!(codes.len() > 60);
+        for code in codes {
+            let name = code.name.unwrap();
+            let is_generator = name.ends_with("numbers");
+            assert_eq!(code.co_flags & GENERATOR != 0, is_generator, "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_stack_that_cannot_be_read_to_its_root_is_truncated() {
     for fixture in fixtures() {
         let image = fixture.image();

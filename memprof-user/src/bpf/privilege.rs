@@ -40,7 +40,7 @@ fn missing(effective: u64) -> Vec<String> {
     let has = |bit: u32| effective >> bit & 1 == 1;
     NEEDED
         .iter()
-        .filter(|(bit, _, _)| !has(*bit) && !(has(SYS_ADMIN) && *bit >= 38))
+        .filter(|(bit, _, _)| !(has(*bit) || has(SYS_ADMIN) && *bit >= 38))
         .map(|(_, name, why)| format!("{name} ({why})"))
         .collect()
 }

@@ -225,7 +225,7 @@ pub struct FlamegraphArgs {
     /// Which bytes make a frame wide
     #[arg(long, value_enum, default_value_t = ViewArg::Net)]
     pub view: ViewArg,
-    /// Leaves at the bottom: who allocates, whoever called
+    /// Leaves first: who allocates, whoever called
     #[arg(long)]
     pub reverse: bool,
     /// One root per role, not per process

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use super::args::FlamegraphArgs;
 use super::report;
 use crate::error::Result;
-use crate::sink::{FlamegraphOptions, FoldedOptions, Format, SinkOptions, output};
+use crate::output;
+use crate::sink::{FlamegraphOptions, FoldedOptions, Format, SinkOptions};
 
 /// `flamegraph`
 pub fn main(args: FlamegraphArgs) -> Result<ExitCode> {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::args::CommonArgs;
 use crate::error::{Error, Result};
+use crate::output::{self, OutputBase};
 use crate::session::{Ending, Outcome};
-use crate::sink::{DatOptions, FoldedOptions, Format, OutputBase, SinkOptions, output};
+use crate::sink::{DatOptions, FoldedOptions, Format, SinkOptions};
 use crate::{capture, report};
 
 /// Where the results of a run go; settled and checked before anything is traced.

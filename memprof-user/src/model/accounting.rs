@@ -40,7 +40,7 @@ pub struct Attach {
 pub struct Status {
     /// Bytes that became resident so far.
     pub gross: u64,
-    /// Of these, resident now (in processes that have exited: just before).
+    /// Of these, resident now, in processes that live.
     pub net: u64,
     /// Processes that live.
     pub live: usize,
@@ -299,7 +299,11 @@ impl Model {
     pub fn status(&self) -> Status {
         Status {
             gross: self.ledger.gross(),
-            net: self.ledger.net(),
+            net: self
+                .processes
+                .live_indexes()
+                .map(|index| self.ledger.resident(index))
+                .sum(),
             live: self.processes.live_count(),
             processes: self.processes.all().len(),
         }

@@ -167,6 +167,7 @@ impl Ledger {
     }
 
     /// Σ net of the run.
+    #[cfg(test)]
     pub fn net(&self) -> u64 {
         self.accounts.iter().map(|account| account.resident).sum()
     }

@@ -39,6 +39,12 @@ impl Processes {
         self.live.len()
     }
 
+    /// Their indexes.
+    pub fn live_indexes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.live_pids()
+            .filter_map(|pid| Some(self.live(pid)?.index()))
+    }
+
     /// All that ever were, in order of appearance.
     pub fn all(&self) -> &[Process] {
         &self.all

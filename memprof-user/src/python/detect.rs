@@ -7,24 +7,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use memprof_common::PythonLayout;
 
-use super::calibrate::{self, Calibration, ThreadState, calibrate, thread_states};
-use super::debug_offsets;
-use super::image::{Facts, Images, Version};
-use super::layout::{Addresses, layout};
-use super::versions::{self, Offsets, Row, VERSIONS};
+use super::calibrate::{self, ThreadState, thread_states};
+use super::identify::{identify, prove, row_of, unsupported};
+use super::image::{Facts, Images};
+use super::versions::Offsets;
 use crate::target::{Mapping, Mappings, ProcessMemory, ReadMemory, Target};
 
 /// Programs looked at in one process: a program, its loader, a library or two.
 const CANDIDATES: usize = 32;
-/// Between the making of the key and the first thread's entry lie a few hundred instructions of
-/// Py_Initialize: a refuted layout is looked at again so many times, so far apart.
-const LOOKS: usize = 5;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
-
 /// What a process is.
 #[derive(Clone, Debug)]
 pub enum Detection {
@@ -79,16 +72,21 @@ pub struct Detector {
 }
 
 /// An interpreter's file, mapped.
-struct Candidate<'a> {
-    mapping: &'a Mapping,
-    base: u64,
-    facts: Arc<Facts>,
+pub(super) struct Candidate<'a> {
+    pub mapping: &'a Mapping,
+    pub base: u64,
+    pub facts: Arc<Facts>,
 }
 
 impl Detector {
     /// One that remembers nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many files had to be read so far.
+    pub fn files_read(&self) -> usize {
+        self.images.files_read()
     }
 
     /// Looks at a process. An error: it has gone, or its files cannot be read.
@@ -159,7 +157,7 @@ fn is_named_python(path: &Path) -> bool {
     name.starts_with("python") || name.starts_with("libpython")
 }
 
-fn is_library(path: &Path) -> bool {
+pub(super) fn is_library(path: &Path) -> bool {
     file_name(path).contains(".so")
 }
 
@@ -220,121 +218,114 @@ fn is_before_sections(facts: &Facts) -> bool {
         .is_some_and(|v| (v.major, v.minor) < (3, 10))
 }
 
-fn row_of(facts: &Facts) -> Option<&'static Row> {
-    let version = facts.version.as_ref()?;
-    (version.major == 3).then(|| versions::row(version.minor))?
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::python::image::Version;
+    use std::collections::HashMap;
 
-fn unsupported(version: Option<&Version>, why: impl Into<String>) -> Detection {
-    Detection::Unsupported {
-        version: version.map_or_else(|| "of unknown version".to_owned(), |v| v.text.clone()),
-        why: why.into(),
-    }
-}
+    /// Words by address; blocks of bytes are read from their first address only.
+    #[derive(Default)]
+    struct Blocks(HashMap<u64, Vec<u8>>);
 
-/// Everything that follows from the file and its place.
-fn identify(
-    memory: &impl ReadMemory,
-    candidate: &Candidate,
-    runtime: Option<u64>,
-) -> Result<Interpreter, Detection> {
-    let facts = &candidate.facts;
-    let version = facts.version.as_ref();
-    let refuse = |why: String| unsupported(version, why);
-    let Some(known) = version else {
-        return Err(refuse("nothing in its file tells the version".to_owned()));
-    };
-    let (Some(row), Some(runtime)) = (row_of(facts), runtime) else {
-        return Err(refuse(format!("supported are {}", supported_versions())));
-    };
-    if !known.is_final {
-        return Err(refuse(
-            "it is an alpha or beta version, whose structures still change".to_owned(),
-        ));
-    }
-    let offsets = match row.debug_offsets {
-        [] => row.offsets,
-        _ => own_offsets(memory, facts, row, runtime).map_err(refuse)?,
-    };
-    let at = Addresses {
-        runtime,
-        image: facts.range(candidate.base),
-    };
-    let Some(layout) = layout(row, &offsets, at) else {
-        return Err(refuse("its _Py_DebugOffsets are impossible".to_owned()));
-    };
-    Ok(Interpreter {
-        version: known.text.clone(),
-        layout,
-        offsets,
-        runtime,
-        code_type: facts.code_type.map(|at| candidate.base.wrapping_add(at)),
-        path: candidate.mapping.path.clone(),
-        is_shared: is_library(&candidate.mapping.path),
-        is_confirmed: false,
-    })
-}
-
-/// From the process's `_Py_DebugOffsets`; from the file's while the process has none yet.
-fn own_offsets(
-    memory: &impl ReadMemory,
-    facts: &Facts,
-    row: &Row,
-    runtime: u64,
-) -> Result<Offsets, String> {
-    let live = memory
-        .bytes(runtime, debug_offsets::BYTES)
-        .filter(|bytes| debug_offsets::head(bytes).is_some());
-    let Some(bytes) = live.as_ref().or(facts.debug_offsets.as_ref()) else {
-        return Err("it does not carry _Py_DebugOffsets".to_owned());
-    };
-    let head = debug_offsets::head(bytes);
-    if head.is_some_and(|head| head.free_threaded) {
-        return Err("it is a free-threaded build, which keeps its frames differently".to_owned());
-    }
-    if head.is_none_or(|head| head.version >> 16 != row.version()) {
-        return Err("its _Py_DebugOffsets are of another version".to_owned());
-    }
-    debug_offsets::offsets(row, bytes)
-        .ok_or_else(|| "its _Py_DebugOffsets are impossible".to_owned())
-}
-
-/// `3.10, 3.11, 3.12, 3.13`
-fn supported_versions() -> String {
-    let versions: Vec<String> = VERSIONS
-        .iter()
-        .map(|row| format!("3.{}", row.minor))
-        .collect();
-    versions.join(", ")
-}
-
-/// Lets the running process confirm or refute what was concluded.
-fn prove(memory: &impl ReadMemory, mut interpreter: Interpreter) -> Detection {
-    for look in 0..LOOKS {
-        if look > 0 {
-            std::thread::sleep(BETWEEN_LOOKS);
-        }
-        let found = calibrate(
-            memory,
-            &interpreter.layout,
-            &interpreter.offsets,
-            interpreter.runtime,
-        );
-        match found {
-            Calibration::Confirmed => interpreter.is_confirmed = true,
-            Calibration::Moved(place) => {
-                interpreter.layout.source_address = place;
-                interpreter.is_confirmed = true;
+    impl ReadMemory for Blocks {
+        fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+            match self.0.get(&address).and_then(|b| b.get(..buffer.len())) {
+                Some(bytes) => {
+                    buffer.copy_from_slice(bytes);
+                    true
+                }
+                None => false,
             }
-            Calibration::TooEarly => {}
-            Calibration::Refuted => continue,
         }
-        return Detection::Python(Box::new(interpreter));
     }
-    Detection::Unsupported {
-        version: interpreter.version,
-        why: "its threads' states are not where this version keeps them (a debug or patched \
-              build, or not glibc)"
-            .to_owned(),
+
+    fn version(minor: u8) -> Version {
+        Version {
+            major: 3,
+            minor,
+            text: format!("3.{minor}.1"),
+            is_final: true,
+        }
+    }
+
+    fn mapping(path: &str) -> Mapping {
+        Mapping {
+            path: path.into(),
+            inode: 1,
+            executable: true,
+            ..Mapping::default()
+        }
+    }
+
+    fn candidate(mapping: &Mapping, minor: u8, base: u64) -> Candidate<'_> {
+        let facts = Facts {
+            version: Some(version(minor)),
+            runtime: Some(0x500),
+            runtime_in_file: true,
+            ..Facts::default()
+        };
+        Candidate {
+            mapping,
+            base,
+            facts: Arc::new(facts),
+        }
+    }
+
+    fn copy(mapping: &Mapping) -> Candidate<'_> {
+        let facts = Facts {
+            runtime: Some(0x40_0000),
+            ..Facts::default()
+        };
+        Candidate {
+            mapping,
+            base: 0,
+            facts: Arc::new(facts),
+        }
+    }
+
+    fn chosen(memory: &Blocks, candidates: &[Candidate]) -> Option<(PathBuf, u64)> {
+        let (candidate, runtime) = choose(memory, candidates)?;
+        Some((candidate.mapping.path.clone(), runtime?))
+    }
+
+    #[test]
+    fn only_programs_and_libpython_are_looked_at() {
+        for (path, wanted) in [
+            ("/usr/bin/python3.11", true),
+            ("/usr/bin/uwsgi", true),
+            ("/usr/lib/libpython3.11.so.1.0", true),
+            ("/lib64/ld-linux-x86-64.so.2", false),
+            (
+                "/usr/lib/python3/_json.cpython-311-x86_64-linux-gnu.so",
+                false,
+            ),
+        ] {
+            assert_eq!(may_hold_python(&mapping(path)), wanted, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_copied_runtime_waits_for_its_library() {
+        let (program, library) = (mapping("/app"), mapping("/libpython3.12.so.1.0"));
+        let memory = Blocks::default();
+        assert_eq!(chosen(&memory, &[copy(&program)]), None);
+        let both = [copy(&program), candidate(&library, 12, 0x7000)];
+        let want = Some((library.path.clone(), 0x40_0000));
+        assert_eq!(chosen(&memory, &both), want);
+    }
+
+    #[test]
+    fn of_two_interpreters_the_one_that_runs_is_chosen() {
+        let (program, library) = (mapping("/python3.11"), mapping("/libpython3.12.so.1.0"));
+        let both = [
+            candidate(&library, 12, 0x7000),
+            candidate(&program, 11, 0x1000),
+        ];
+        let mut memory = Blocks::default();
+        let of = |mapping: &Mapping, runtime| Some((mapping.path.clone(), runtime));
+        assert_eq!(chosen(&memory, &both), of(&program, 0x1500));
+        memory.0.insert(0x7500 + 40, vec![1; 8]); // interpreters.head
+        assert_eq!(chosen(&memory, &both), of(&library, 0x7500));
     }
 }

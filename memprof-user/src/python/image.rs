@@ -50,7 +50,7 @@ pub struct Version {
 }
 
 /// What is known of a file that is an interpreter, or holds one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// None when nothing in the file tells it.
     pub version: Option<Version>,
@@ -63,8 +63,10 @@ pub struct Facts {
     pub debug_offsets: Option<Vec<u8>>,
     /// `PyCode_Type` in the file's own address space.
     pub code_type: Option<u64>,
-    fixed: bool,
-    segments: Vec<Segment>,
+    /// The file only runs at its own addresses.
+    pub fixed: bool,
+    /// What of it is loaded.
+    pub segments: Vec<Segment>,
 }
 
 impl Facts {
@@ -86,6 +88,7 @@ impl Facts {
 #[derive(Debug, Default)]
 pub struct Images {
     facts: HashMap<FileKey, Option<Arc<Facts>>>,
+    files_read: usize,
 }
 
 impl Images {
@@ -96,12 +99,18 @@ impl Images {
         if let Some(known) = self.facts.get(&key) {
             return Ok(known.clone());
         }
+        self.files_read += 1;
         let facts = facts(file, &mapping.path).map(Arc::new);
         if self.facts.len() >= REMEMBERED {
             self.facts.clear();
         }
         self.facts.insert(key, facts.clone());
         Ok(facts)
+    }
+
+    /// How many files were read, because they were not remembered.
+    pub fn files_read(&self) -> usize {
+        self.files_read
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BasicPalette, Palette};
-use inferno::flamegraph::{self, Options, TextTruncateDirection};
+use inferno::flamegraph::{self, Direction, Options, TextTruncateDirection};
 
 use super::folded::{FoldedOptions, folded};
 use super::{View, clock, escape, loss_line};
@@ -12,14 +12,14 @@ use crate::model::Profile;
 /// How the picture is drawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlamegraphOptions {
-    /// Leaves at the bottom: who made memory resident, then who called.
+    /// Leaves first: who made memory resident, then who called.
     pub reverse: bool,
     /// Instead of the title made from the view and the command.
     pub title: Option<String>,
 }
 
-/// A title is one line over a picture 1200 wide in letters of 12: longer commands are cut.
-const TITLE_COMMAND_CHARS: usize = 80;
+/// A title is one line over a picture 1200 wide in letters of 17: longer commands are cut.
+const TITLE_COMMAND_CHARS: usize = 60;
 
 /// Writes the flame graph. A profile in which nothing grew gives a picture that says so.
 pub fn write(
@@ -41,6 +41,9 @@ pub fn write(
     inferno.subtitle = Some(subtitle);
     inferno.count_name = "bytes".to_owned();
     inferno.colors = Palette::Basic(BasicPalette::Mem);
+    // Roots on top: stacks of imports and event loops are deep, and a browser shows the top
+    // first.
+    inferno.direction = Direction::Inverted;
     // A function has one colour in every picture, and a picture the same bytes each time.
     inferno.deterministic = true;
     // The name comes first and the path after it: cut the path.

@@ -9,7 +9,6 @@ pub mod escape;
 pub mod flamegraph;
 pub mod folded;
 mod loss;
-pub mod output;
 mod view;
 
 use std::io::{self, Write};
@@ -18,7 +17,6 @@ pub use dat::{DatOptions, DatWriter, Metric};
 pub use flamegraph::FlamegraphOptions;
 pub use folded::FoldedOptions;
 pub use loss::loss_line;
-pub use output::{OutputBase, OutputFile};
 pub use view::View;
 
 use crate::model::Profile;

@@ -48,11 +48,14 @@ fn by_name(pid: u32, mapping: &Mapping) -> io::Result<File> {
             "the file has been deleted, and /proc/PID/map_files cannot be read",
         ));
     }
-    let root = File::open(format!("/proc/{pid}/root"))?;
-    let path: &Path = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
+    inside(&File::open(format!("/proc/{pid}/root"))?, &mapping.path)
+}
+
+/// Opens a path as a process with this root directory would: absolute links and `..` stay in it.
+fn inside(root: &File, path: &Path) -> io::Result<File> {
     let file = openat2(
-        &root,
-        path,
+        root,
+        path.strip_prefix("/").unwrap_or(path),
         OFlags::RDONLY | CAREFUL,
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
@@ -101,5 +104,32 @@ mod tests {
             ..Mapping::default()
         };
         assert!(by_name(std::process::id(), &mapping).is_err());
+    }
+
+    #[test]
+    fn links_do_not_leave_the_root() {
+        use std::io::Read;
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("root");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(directory.path().join("file"), "outside").unwrap();
+        std::fs::write(inner.join("file"), "inside").unwrap();
+        let outside = directory.path().join("file");
+        symlink(&outside, inner.join("absolute")).unwrap();
+        symlink("../file", inner.join("relative")).unwrap();
+        symlink("/file", inner.join("own")).unwrap();
+        let root = File::open(&inner).unwrap();
+        let text = |name: &str| {
+            let mut text = String::new();
+            inside(&root, Path::new(name))?.read_to_string(&mut text)?;
+            io::Result::Ok(text)
+        };
+        assert_eq!(text("/file").unwrap(), "inside");
+        assert_eq!(text("/own").unwrap(), "inside");
+        // `..` at the root is the root.
+        assert_eq!(text("/relative").unwrap(), "inside");
+        assert_eq!(text("/../file").unwrap(), "inside");
+        assert!(text("/absolute").is_err());
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use super::clock;
+use crate::sink::clock;
 use crate::{Error, Result};
 
 /// Unfinished files of killed runs beside which a new one still finds a name.

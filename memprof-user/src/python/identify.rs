@@ -1,0 +1,231 @@
+//! From an interpreter's image to its layout: which version it is, whether that is supported,
+//! and what the running process proves.
+
+use std::time::Duration;
+
+use super::calibrate::{Calibration, calibrate};
+use super::debug_offsets;
+use super::detect::{Candidate, Detection, Interpreter, is_library};
+use super::image::{Facts, Version};
+use super::layout::{Addresses, layout};
+use super::versions::{self, Offsets, Row, VERSIONS};
+use crate::target::ReadMemory;
+
+/// Between the making of the key and the first thread's entry lie a few hundred instructions of
+/// Py_Initialize: a refuted layout is looked at again so many times, so far apart.
+const LOOKS: usize = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
+pub(super) fn row_of(facts: &Facts) -> Option<&'static Row> {
+    let version = facts.version.as_ref()?;
+    (version.major == 3).then(|| versions::row(version.minor))?
+}
+
+pub(super) fn unsupported(version: Option<&Version>, why: impl Into<String>) -> Detection {
+    Detection::Unsupported {
+        version: version.map_or_else(|| "of unknown version".to_owned(), |v| v.text.clone()),
+        why: why.into(),
+    }
+}
+
+/// Everything that follows from the file and its place.
+pub(super) fn identify(
+    memory: &impl ReadMemory,
+    candidate: &Candidate,
+    runtime: Option<u64>,
+) -> Result<Interpreter, Detection> {
+    let facts = &candidate.facts;
+    let version = facts.version.as_ref();
+    let refuse = |why: String| unsupported(version, why);
+    let Some(known) = version else {
+        return Err(refuse("nothing in its file tells the version".to_owned()));
+    };
+    let (Some(row), Some(runtime)) = (row_of(facts), runtime) else {
+        return Err(refuse(format!("supported are {}", supported_versions())));
+    };
+    if !known.is_final {
+        return Err(refuse(
+            "it is an alpha or beta version, whose structures still change".to_owned(),
+        ));
+    }
+    let offsets = match row.debug_offsets {
+        [] => row.offsets,
+        _ => own_offsets(memory, facts, row, runtime).map_err(refuse)?,
+    };
+    let at = Addresses {
+        runtime,
+        image: facts.range(candidate.base),
+    };
+    let Some(layout) = layout(row, &offsets, at) else {
+        return Err(refuse("its _Py_DebugOffsets are impossible".to_owned()));
+    };
+    Ok(Interpreter {
+        version: known.text.clone(),
+        layout,
+        offsets,
+        runtime,
+        code_type: facts.code_type.map(|at| candidate.base.wrapping_add(at)),
+        path: candidate.mapping.path.clone(),
+        is_shared: is_library(&candidate.mapping.path),
+        is_confirmed: false,
+    })
+}
+
+/// From the process's `_Py_DebugOffsets`; from the file's while the process has none yet.
+fn own_offsets(
+    memory: &impl ReadMemory,
+    facts: &Facts,
+    row: &Row,
+    runtime: u64,
+) -> Result<Offsets, String> {
+    let live = memory
+        .bytes(runtime, debug_offsets::BYTES)
+        .filter(|bytes| debug_offsets::head(bytes).is_some());
+    let Some(bytes) = live.as_ref().or(facts.debug_offsets.as_ref()) else {
+        return Err("it does not carry _Py_DebugOffsets".to_owned());
+    };
+    let head = debug_offsets::head(bytes);
+    if head.is_some_and(|head| head.free_threaded) {
+        return Err("it is a free-threaded build, which keeps its frames differently".to_owned());
+    }
+    if head.is_none_or(|head| head.version >> 16 != row.version()) {
+        return Err("its _Py_DebugOffsets are of another version".to_owned());
+    }
+    debug_offsets::offsets(row, bytes)
+        .ok_or_else(|| "its _Py_DebugOffsets are impossible".to_owned())
+}
+
+/// `3.10, 3.11, 3.12, 3.13`
+fn supported_versions() -> String {
+    let versions: Vec<String> = VERSIONS
+        .iter()
+        .map(|row| format!("3.{}", row.minor))
+        .collect();
+    versions.join(", ")
+}
+
+/// Lets the running process confirm or refute what was concluded.
+pub(super) fn prove(memory: &impl ReadMemory, mut interpreter: Interpreter) -> Detection {
+    for look in 0..LOOKS {
+        if look > 0 {
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        let found = calibrate(
+            memory,
+            &interpreter.layout,
+            &interpreter.offsets,
+            interpreter.runtime,
+        );
+        match found {
+            Calibration::Confirmed => interpreter.is_confirmed = true,
+            Calibration::Moved(place) => {
+                interpreter.layout.source_address = place;
+                interpreter.is_confirmed = true;
+            }
+            Calibration::TooEarly => {}
+            Calibration::Refuted => continue,
+        }
+        return Detection::Python(Box::new(interpreter));
+    }
+    Detection::Unsupported {
+        version: interpreter.version,
+        why: "its threads' states are not where this version keeps them (a debug or patched \
+              build, or not glibc)"
+            .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Mapping;
+    use std::sync::Arc;
+
+    /// A process from which nothing can be read yet.
+    struct Nothing;
+
+    impl ReadMemory for Nothing {
+        fn read(&self, _: u64, _: &mut [u8]) -> bool {
+            false
+        }
+    }
+
+    fn version(minor: u8) -> Version {
+        Version {
+            major: 3,
+            minor,
+            text: format!("3.{minor}.1"),
+            is_final: true,
+        }
+    }
+
+    fn mapping(path: &str) -> Mapping {
+        Mapping {
+            path: path.into(),
+            ..Mapping::default()
+        }
+    }
+
+    fn candidate(mapping: &Mapping, minor: u8, base: u64) -> Candidate<'_> {
+        let facts = Facts {
+            version: Some(version(minor)),
+            runtime: Some(0x500),
+            runtime_in_file: true,
+            ..Facts::default()
+        };
+        Candidate {
+            mapping,
+            base,
+            facts: Arc::new(facts),
+        }
+    }
+
+    fn refusal(candidate: &Candidate) -> String {
+        match identify(&Nothing, candidate, Some(0x7500)) {
+            Err(Detection::Unsupported { version, why }) => format!("{version}: {why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let library = mapping("/libpython3.so.1.0");
+        let with = |change: fn(&mut Facts)| {
+            let mut candidate = candidate(&library, 13, 0x7000);
+            let facts = Arc::make_mut(&mut candidate.facts);
+            let mut head = vec![0; debug_offsets::BYTES];
+            head[..8].copy_from_slice(b"xdebugpy");
+            head[8..12].copy_from_slice(&0x030d_01f0_u32.to_le_bytes());
+            facts.debug_offsets = Some(head);
+            change(facts);
+            refusal(&candidate)
+        };
+        let free_threaded = |facts: &mut Facts| facts.debug_offsets.as_mut().unwrap()[16] = 1;
+        for (refusal, want) in [
+            (with(free_threaded), "3.13.1: it is a free-threaded build"),
+            (
+                with(|f| f.debug_offsets = None),
+                "3.13.1: it does not carry",
+            ),
+            (
+                with(|f| f.debug_offsets.as_mut().unwrap()[10] = 14),
+                "3.13.1: its _Py_DebugOffsets are of another version",
+            ),
+            (
+                with(|f| f.version = Some(version(9))),
+                "3.9.1: supported are 3.10",
+            ),
+            (
+                with(|f| f.version = Some(version(14))),
+                "3.14.1: supported are",
+            ),
+            (with(|f| f.version = None), "of unknown version: nothing in"),
+            (
+                with(|f| f.version.as_mut().unwrap().is_final = false),
+                "3.13.1: it is an alpha or beta",
+            ),
+        ] {
+            assert!(refusal.starts_with(want), "{refusal}");
+        }
+    }
+}
