@@ -41,8 +41,12 @@ pub struct KernelConfig {
     pub follow_forks: u32,
     /// 1: never skip a walk by the rep shortcut (a checking mode).
     pub no_shortcut: u32,
+    /// `task_struct.flags`
+    pub task_flags: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 64);
+const _: () = assert!(size_of::<KernelConfig>() == 72);
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.

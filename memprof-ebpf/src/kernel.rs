@@ -38,6 +38,12 @@ pub fn mm_of(task: *const u8) -> *const u8 {
     unsafe { field(task, config!(task_mm) as usize) }
 }
 
+/// True from the moment at which the thread begins to end: `PF_EXITING` (include/linux/sched.h).
+#[inline(always)]
+pub fn exiting(task: *const u8) -> bool {
+    unsafe { field::<u32>(task, config!(task_flags) as usize) & 0x4 != 0 }
+}
+
 /// Base of the thread's TLS block.
 #[inline(always)]
 pub fn thread_pointer(task: *const u8) -> u64 {

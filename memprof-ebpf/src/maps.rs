@@ -30,6 +30,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     cpus: 0,
     follow_forks: 0,
     no_shortcut: 0,
+    task_flags: 0,
+    _padding: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.

@@ -14,7 +14,7 @@ use memprof_common::{
 
 use crate::{
     emit,
-    kernel::{count_from, current, in_system_call, mm_of, resident_pages, thread_pointer},
+    kernel::{count_from, current, exiting, in_system_call, mm_of, resident_pages, thread_pointer},
     maps::{PROCESSES, THREADS, config},
     stack::{self, Captured},
 };
@@ -25,6 +25,9 @@ const HUGE_PAGES: i64 = (HUGE_PAGE_BYTES / PAGE_BYTES) as i64;
 /// `fault_around_bytes`' default (mm/memory.c): a read fault on a file maps what is cached in
 /// the aligned block of this size.
 const FAULT_AROUND_BYTES: u64 = 64 << 10;
+
+/// Doublings of the window until it is a huge page.
+const LARGEST_WINDOW_SHIFT: u32 = (HUGE_PAGE_BYTES / FAULT_AROUND_BYTES).trailing_zeros();
 
 #[btf_tracepoint(function = "rss_stat")]
 pub fn rss_stat(ctx: BtfTracePointContext) {
@@ -64,6 +67,10 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         fault::KERNEL => true,
         _ => false,
     };
+    if exiting(task) {
+        // The whole address space goes: no growth, whatever the last fault was.
+        return;
+    }
     let growth = if placed {
         at_fault(thread, which, delta)
     } else {
@@ -147,13 +154,18 @@ fn at_fault(thread: *mut Thread, which: u32, delta: i64) -> Option<Growth> {
     if delta == 1 {
         return Some(record(page, page + PAGE_BYTES, 1, which, 0));
     }
-    let start = address & !(FAULT_AROUND_BYTES - 1);
-    let most = (FAULT_AROUND_BYTES / PAGE_BYTES) as i64;
-    let pages = if delta > most { most } else { delta };
+    // A large folio is mapped whole when it is aligned to its size.
+    let mut window = FAULT_AROUND_BYTES;
+    for _ in 0..LARGEST_WINDOW_SHIFT {
+        if window < delta as u64 * PAGE_BYTES {
+            window <<= 1;
+        }
+    }
+    let start = address & !(window - 1);
     Some(record(
         start,
-        start + FAULT_AROUND_BYTES,
-        pages as u32,
+        start + window,
+        delta as u32,
         which,
         flag::WITHIN,
     ))

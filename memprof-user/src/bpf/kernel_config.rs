@@ -69,5 +69,7 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         cpus: if cpus > MAX_CPUS { 0 } else { cpus },
         follow_forks: options.follow_forks as u32,
         no_shortcut: options.no_shortcut as u32,
+        task_flags: offset("task_struct", "flags")?,
+        _padding: 0,
     })
 }

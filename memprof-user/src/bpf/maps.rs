@@ -118,6 +118,17 @@ impl Tables {
         let _ = self.layouts.remove(&pid);
     }
 
+    /// Pages in the range of a process that has not been sent yet.
+    pub fn pending_pages(&self, pid: u32) -> u64 {
+        let Ok(Pod(process)) = self.processes.get(&pid, 0) else {
+            return 0;
+        };
+        match process.pending.tid {
+            0 => 0,
+            _ => u64::from(process.pending.pages),
+        }
+    }
+
     /// The ranges that were still growing when the hooks were taken out.
     pub fn pending(&self) -> Vec<Growth> {
         self.processes

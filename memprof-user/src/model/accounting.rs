@@ -254,21 +254,16 @@ impl Model {
         }
     }
 
-    /// RSS as read just now, without a sample on the time line.
-    pub fn set_rss(&mut self, pid: u32, bytes: u64) {
+    /// RSS as read just now. `ahead_bytes`: growth that is in the reading and whose record has not
+    /// come yet (the pending range of the kernel side).
+    pub fn set_rss(&mut self, pid: u32, rss_bytes: u64, ahead_bytes: u64) {
         if let Some(process) = self.processes.live_mut(pid) {
-            process.set_rss(bytes, &self.ledger);
+            process.set_rss(rss_bytes, ahead_bytes, &self.ledger);
         }
     }
 
-    /// RSS as read just now, and a sample of it.
-    pub fn sample(&mut self, pid: u32, epoch_s: f64, rss_bytes: u64, main: bool) {
-        self.set_rss(pid, rss_bytes);
-        self.sample_of(pid, epoch_s, rss_bytes, main);
-    }
-
     /// A sample of what is not the RSS of the process: PSS, USS, the total of a tree.
-    pub fn sample_of(&mut self, pid: u32, epoch_s: f64, bytes: u64, main: bool) {
+    pub fn sample(&mut self, pid: u32, epoch_s: f64, bytes: u64, main: bool) {
         let Some(process) = self.process_index(pid) else {
             return;
         };

@@ -89,6 +89,11 @@ fn check_invariant(model: &Model) {
     }
 }
 
+fn sample(model: &mut Model, pid: u32, epoch_s: f64, rss_bytes: u64, main: bool) {
+    model.set_rss(pid, rss_bytes, 0);
+    model.sample(pid, epoch_s, rss_bytes, main);
+}
+
 #[test]
 fn allocating_and_freeing_is_gross_without_net() {
     let mut model = attached(7);
@@ -207,7 +212,7 @@ fn exit_keeps_what_was_resident_just_before() {
 #[test]
 fn the_kernels_word_on_rss_at_exit_is_the_last() {
     let mut model = attached(7);
-    model.sample(7, 102.0, 1, true);
+    sample(&mut model, 7, 102.0, 1, true);
     model.task(&task(7, task_op::EXIT, 0, 2000));
     let (processes, ..) = model.finish(0.0);
     assert_eq!(processes[0].rss_end, 2000 * PAGE_BYTES);
@@ -219,7 +224,7 @@ fn a_reading_is_carried_on_until_the_exit() {
     let mut model = attached(7);
     model.growth(&growth(7, 0, 10), Some(StackIndex(1)));
     // 500 pages from before the attach were given back: only a reading tells.
-    model.sample(7, 102.0, 510 * PAGE_BYTES, true);
+    sample(&mut model, 7, 102.0, 510 * PAGE_BYTES, true);
     model.growth(&growth(7, 10, 2), Some(StackIndex(1)));
     model.task(&task(7, task_op::EXIT, 0, 0));
     let (processes, _, samples) = model.finish(0.0);
@@ -268,7 +273,7 @@ fn an_attach_and_the_record_of_the_fork_are_one_process() {
         epoch_s: 106.0,
     };
     let index = model.attach(late.clone());
-    model.sample(8, 106.0, 950 * PAGE_BYTES, false);
+    sample(&mut model, 8, 106.0, 950 * PAGE_BYTES, false);
     model.task(&task(8, task_op::FORK, 7, 900));
     model.growth(&growth(8, 50, 3), Some(StackIndex(1)));
     assert_eq!(model.process_index(8), Some(index));
@@ -340,13 +345,13 @@ fn the_launcher_of_a_program_is_not_part_of_it() {
 fn finalizing_closes_the_ledger() {
     let mut model = attached(7);
     model.growth(&growth(7, 0, 10), Some(StackIndex(1)));
-    model.sample(7, 102.0, BEFORE + 10 * PAGE_BYTES, true);
+    sample(&mut model, 7, 102.0, BEFORE + 10 * PAGE_BYTES, true);
     let mut finalizing = unmap(7, 0, 10);
     finalizing.header.flags = flag::FINALIZING;
     model.address_space(&finalizing);
     // Nothing reopens it, with the flag or without.
     model.growth(&growth(7, 0, 4), Some(StackIndex(1)));
-    model.sample(7, 103.0, PAGE_BYTES, true);
+    sample(&mut model, 7, 103.0, PAGE_BYTES, true);
     model.task(&task(7, task_op::EXIT, 0, 1));
     assert_eq!(model.anomalies().strays, 0);
     let (processes, owners, samples) = model.finish(0.0);

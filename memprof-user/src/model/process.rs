@@ -185,12 +185,13 @@ impl Process {
         self.info.pss_end = Some(bytes);
     }
 
-    /// RSS as read just now. A closed ledger keeps the RSS that goes with it.
-    pub fn set_rss(&mut self, bytes: u64, ledger: &Ledger) {
+    /// RSS as read just now, with `ahead` bytes of growth in it that the ledger does not have
+    /// yet. A closed ledger keeps the RSS that goes with it.
+    pub fn set_rss(&mut self, bytes: u64, ahead: u64, ledger: &Ledger) {
         if !self.counts() {
             return;
         }
-        self.last_reading = Some((bytes, ledger.resident(self.index)));
+        self.last_reading = Some((bytes, ledger.resident(self.index) + ahead));
         self.info.rss_end = bytes;
         self.raise_peak(bytes);
     }
@@ -246,9 +247,10 @@ impl Process {
         let mut missed = 0;
         for released in displaced {
             let kind = ledger.kind(released.owner);
-            if kind == Some(PageKind::File) && grown == kind && !released.inherited {
-                // Places of fault-around are guessed: this one was wrong, the page is another
-                // one of the window.
+            let guessed = matches!(kind, Some(PageKind::File | PageKind::Shmem));
+            if guessed && grown == kind && !released.inherited {
+                // Places of fault-around and of large folios are guessed: this one was wrong,
+                // the page is another one of the window.
                 let pages = released.bytes / memprof_common::PAGE_BYTES;
                 let left = self.space.grow_around(start, pages, released.owner, |_| {});
                 if left > 0 {
@@ -260,7 +262,7 @@ impl Process {
             // No release was missed when a private file page is written and becomes an anonymous
             // one in its place, nor when a child faults in a file page of its parent's: fork
             // does not copy the page tables of files.
-            if kind == grown && !(released.inherited && kind == Some(PageKind::File)) {
+            if kind == grown && !(released.inherited && guessed) {
                 missed += released.bytes;
             }
             credit(ledger, released);

@@ -138,6 +138,11 @@ impl Collector {
         self.tables.remove_process(pid);
     }
 
+    /// Bytes of the range of a process that still grows inside the kernel side.
+    pub fn pending_bytes(&self, pid: u32) -> u64 {
+        self.tables.pending_pages(pid) * memprof_common::PAGE_BYTES
+    }
+
     /// Takes one record.
     pub fn take(&mut self, event: std::result::Result<Event, DecodeError>) {
         self.records += 1;
@@ -242,7 +247,8 @@ impl Collector {
         for pid in pids {
             self.refresh_role(pid);
             if let Ok(rss) = Rss::read(pid) {
-                self.model.set_rss(pid, rss.total());
+                // Nothing is pending any more: the hooks are out and everything was taken.
+                self.model.set_rss(pid, rss.total(), 0);
             }
             if let Ok(rollup) = crate::target::Rollup::read(pid) {
                 self.model.set_pss(pid, rollup.pss);

@@ -28,6 +28,9 @@ use status::StatusLine;
 /// Records taken from the ring before signals and clocks are looked at again.
 const BATCH: usize = 4096;
 
+/// Batches that are a full ring: 16 MiB of records of 64 bytes.
+const CATCH_UP_BATCHES: usize = (16 << 20) / (64 * BATCH);
+
 /// Longest time between two looks into the ring: growth does not wake us.
 const LONGEST_TICK: Duration = Duration::from_millis(100);
 
@@ -222,6 +225,7 @@ impl Session {
             let now = Instant::now();
             if now >= next_sample {
                 next_sample = now + self.options.interval;
+                self.catch_up();
                 self.sampler.sample(&mut self.collector);
             }
             if status.is_due() {
@@ -239,6 +243,16 @@ impl Session {
     fn drain(&mut self, limit: usize) -> bool {
         let collector = &mut self.collector;
         self.ring.drain(limit, |event| collector.take(event))
+    }
+
+    /// Takes what the ring holds now, so that a reading of RSS and the ledger tell of the same
+    /// moment; what a storm adds meanwhile is left for the next round.
+    fn catch_up(&mut self) {
+        for _ in 0..CATCH_UP_BATCHES {
+            if !self.drain(BATCH) {
+                return;
+            }
+        }
     }
 
     fn targets_gone(&mut self) -> bool {

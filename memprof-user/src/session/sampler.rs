@@ -49,19 +49,16 @@ impl Sampler {
             if rss == 0 {
                 continue; // a zombie, or a child between fork and exec
             }
+            let ahead = collector.pending_bytes(pid);
             let model = collector.model_mut();
-            match self.metric {
-                Metric::Rss => model.sample(pid, epoch_s, rss, main),
-                metric => {
-                    model.set_rss(pid, rss);
-                    if let Ok(rollup) = Rollup::read(pid) {
-                        let bytes = match metric {
-                            Metric::Pss => rollup.pss,
-                            _ => rollup.uss,
-                        };
-                        model.sample_of(pid, epoch_s, bytes, main);
-                    }
-                }
+            model.set_rss(pid, rss, ahead);
+            let bytes = match self.metric {
+                Metric::Rss => Some(rss),
+                Metric::Pss => Rollup::read(pid).ok().map(|rollup| rollup.pss),
+                Metric::Uss => Rollup::read(pid).ok().map(|rollup| rollup.uss),
+            };
+            if let Some(bytes) = bytes {
+                model.sample(pid, epoch_s, bytes, main);
             }
             if roles {
                 collector.refresh_role(pid);
