@@ -43,7 +43,7 @@ fn mprof_takes_the_dat_of_run() {
     let script = workload("growth.py");
     let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
     // No -o: mprof's `list` knows only the default names.
-    let ended = session.run(&["run", "--", &python, &script, "--hold", "1"]);
+    let ended = session.run(&["run", "--", &python, &script, "--hold", "2"]);
     let truth = &truth::parse::<Growth>(&ended.stdout)[0];
     let name = only_default_name(session.dir());
     let dat = dat::parse(&session.read(&name));
@@ -53,8 +53,8 @@ fn mprof_takes_the_dat_of_run() {
         "no children, no CHLD: {:?}",
         dat.children
     );
-    // --hold 1 is ten samples long.
-    assert!(dat.mem.len() >= 10, "{} samples", dat.mem.len());
+    // --hold 2 alone is twenty samples long; a loaded machine may miss a few.
+    assert!(dat.mem.len() >= 18, "{} samples", dat.mem.len());
     assert!(
         dat.mem
             .windows(2)

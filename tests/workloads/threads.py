@@ -1,8 +1,8 @@
 """Threads that touch fresh memory with the GIL released, while the main thread holds it and spins.
 
 Usage: python threads.py. Each body touches SIZE bytes; prints {"pid": …, "truth": {function: bytes}}.
-read_released: the kernel touches the pages, inside read(). inflate_released: zlib does, in C.
-copy_released: as read_released, through a file object. spin() holds the GIL meanwhile and allocates nothing:
+read_released: the kernel touches the pages of shared memory, inside read(). copy_released: the same with private
+memory, through a file object. inflate_released: zlib does, in C. spin() holds the GIL meanwhile and allocates nothing:
 whoever charges the holder of the GIL charges spin().
 """
 import json
@@ -30,7 +30,7 @@ def read_released():
 
 
 def copy_released():
-    area = mmap.mmap(-1, SIZE)
+    area = mmap.mmap(-1, SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     KEEP.append(area)
     START.wait()
     with open("/dev/zero", "rb", buffering=0) as zero:
