@@ -4,15 +4,19 @@
 //! range and nothing is sent. The range is sent before anything that could contradict it: another
 //! stack, a change of the address space, fork, exec, exit.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_cxchg},
+    sync::atomic::{Ordering, compiler_fence},
+};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use memprof_common::{
     Loss, Process,
-    records::{AddressSpace, Growth, Header, Task, flag, kind},
+    config::Pending,
+    records::{AddressSpace, Growth, Header, Task, flag, kind, space_op},
 };
 
-use crate::maps::{EVENTS, lose};
+use crate::maps::{EVENTS, WithTail, lose};
 
 /// `BPF_RB_NO_WAKEUP`: the user side polls for growth.
 const NO_WAKEUP: u64 = 1;
@@ -28,26 +32,27 @@ const AVAILABLE: u64 = 0;
 /// Tries for a lock that its holder keeps for some 100 ns.
 const LOCK_TRIES: u32 = 64;
 
+/// Takes the lock of a process's pending range, if it is free.
 #[inline(always)]
-fn try_lock(process: *mut Process) -> bool {
-    unsafe {
-        atomic_cxchg::<u32, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
-            &raw mut (*process).lock,
-            0,
-            1,
-        )
-        .1
-    }
+fn try_lock(process: &mut Process) -> bool {
+    const ORDER: AtomicOrdering = AtomicOrdering::SeqCst;
+    // SAFETY: an aligned word of a map value, which other CPUs access as atomically.
+    unsafe { atomic_cxchg::<u32, ORDER, ORDER>(&raw mut process.lock, 0, 1).1 }
 }
 
+/// Gives the lock back: a release store, which on x86-64 is any store that the compiler leaves
+/// after those before it. (BPF has its own instruction for it from Linux 6.15 on only.)
 #[inline(always)]
-fn unlock(process: *mut Process) {
-    unsafe { core::ptr::write_volatile(&raw mut (*process).lock, 0) };
+fn unlock(process: &mut Process) {
+    compiler_fence(Ordering::Release);
+    // SAFETY: an aligned word of a map value; this CPU holds the lock.
+    unsafe { (&raw mut process.lock).write_volatile(0) };
 }
 
 /// Now, `CLOCK_MONOTONIC`.
 #[inline(always)]
 pub fn now() -> u64 {
+    // SAFETY: the helper has no conditions.
     unsafe { bpf_ktime_get_ns() }
 }
 
@@ -74,9 +79,9 @@ fn send_growth(growth: &Growth) {
     }
 }
 
+/// Sends the pending range, if any; under its lock.
 #[inline(always)]
-fn send_pending(process: *mut Process, pid: u32) {
-    let pending = unsafe { &mut (*process).pending };
+fn send_pending(pending: &mut Pending, pid: u32) {
     if pending.tid == 0 {
         return;
     }
@@ -102,14 +107,14 @@ fn send_pending(process: *mut Process, pid: u32) {
 
 /// Takes one growth event: merges it, or sends what was pending and keeps or sends it.
 #[inline(always)]
-pub fn growth(process: *mut Process, growth: &Growth) {
+pub fn growth(process: &mut Process, growth: &Growth) {
     if !try_lock(process) {
         // Another CPU merges or sends right now. Its range and this one do not overlap, so
         // their order means nothing.
         send_growth(growth);
         return;
     }
-    let pending = unsafe { &mut (*process).pending };
+    let pending = &mut process.pending;
     if pending.tid == growth.header.tid
         && pending.end == growth.start
         && pending.stack == growth.stack
@@ -122,7 +127,7 @@ pub fn growth(process: *mut Process, growth: &Growth) {
         pending.events += 1;
         pending.time_ns = growth.header.time_ns;
     } else {
-        send_pending(process, growth.header.pid);
+        send_pending(pending, growth.header.pid);
         if growth.header.flags & (flag::WITHIN | flag::UNPLACED) != 0 {
             send_growth(growth);
         } else {
@@ -143,10 +148,10 @@ pub fn growth(process: *mut Process, growth: &Growth) {
 
 /// Sends the pending range of a process, if any.
 #[inline(always)]
-pub fn flush(process: *mut Process, pid: u32) {
+pub fn flush(process: &mut Process, pid: u32) {
     for _ in 0..LOCK_TRIES {
         if try_lock(process) {
-            send_pending(process, pid);
+            send_pending(&mut process.pending, pid);
             unlock(process);
             return;
         }
@@ -157,7 +162,7 @@ pub fn flush(process: *mut Process, pid: u32) {
 /// Sends a change of the address space.
 #[inline(always)]
 pub fn address_space(record: &AddressSpace) {
-    let flags = if record.header.op == memprof_common::records::space_op::MAP_EXECUTABLE {
+    let flags = if record.header.op == space_op::MAP_EXECUTABLE {
         WAKEUP
     } else {
         NO_WAKEUP
@@ -183,10 +188,20 @@ pub fn task(record: &Task) {
     }
 }
 
-/// Sends bytes of varying length: a stack or a code object.
+/// Sends a record with the first `count` elements of its tail; false when there is no room.
 #[inline(always)]
-pub fn bytes(data: &[u8]) -> bool {
-    let sent = EVENTS.output::<[u8]>(data, NO_WAKEUP).is_ok();
+pub fn with_tail<H, T, const N: usize>(record: &WithTail<H, T, N>, count: u32) -> bool {
+    const { assert!(N.is_power_of_two() && size_of::<H>().is_multiple_of(align_of::<T>())) };
+    // The mask gives the verifier a bound, the comparison keeps the meaning.
+    let count = count as usize & (2 * N - 1);
+    if count > N {
+        return false;
+    }
+    let len = size_of::<H>() + count * size_of::<T>();
+    // SAFETY: the tail follows the head without a gap, as the assertion says, and `count` elements
+    // of it exist; no record has hidden padding.
+    let bytes = unsafe { core::slice::from_raw_parts((&raw const *record).cast::<u8>(), len) };
+    let sent = EVENTS.output::<[u8]>(bytes, NO_WAKEUP).is_ok();
     if !sent {
         lose(Loss::RingStack);
     }

@@ -1,12 +1,16 @@
 //! Facts about the current task and its memory, read from kernel structures by the offsets that
 //! the loader took from the kernel's BTF.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_map_lookup_percpu_elem, bpf_probe_read_kernel, bpf_task_pt_regs,
+use aya_ebpf::{
+    helpers::generated::{
+        bpf_get_current_task_btf, bpf_map_lookup_percpu_elem, bpf_probe_read_kernel,
+        bpf_task_pt_regs,
+    },
+    programs::BtfTracePointContext,
 };
 use memprof_common::{Process, records::member};
 
-use crate::maps::{CPU_OFFSETS, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
+use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
 
 /// x86-64 `struct pt_regs` (arch/x86/include/asm/ptrace.h): fixed by the system-call ABI.
 pub mod regs {
@@ -20,48 +24,93 @@ pub mod regs {
     pub const SP: usize = 152;
 }
 
-/// A field at a constant offset of a BTF-typed pointer.
-#[inline(always)]
-pub unsafe fn field<T: Copy>(base: *const u8, offset: usize) -> T {
-    unsafe { *base.add(offset).cast::<T>() }
+/// A pointer to a kernel structure whose type the verifier knows from BTF.
+#[derive(Clone, Copy)]
+pub struct Structure(*const u8);
+
+impl Structure {
+    /// Argument `n` of a tracepoint.
+    #[inline(always)]
+    pub fn argument(ctx: &BtfTracePointContext, n: usize) -> Self {
+        Structure(ctx.arg(n))
+    }
+
+    /// The field at a constant offset.
+    #[inline(always)]
+    pub fn field<T: Copy>(self, offset: usize) -> T {
+        // SAFETY: the verifier checks type and offset of every load through such a pointer, and
+        // the kernel makes a load that faults read zero. `T` is a number or a pointer.
+        unsafe { self.0.add(offset).cast::<T>().read() }
+    }
+
+    /// The structure that a field points to.
+    #[inline(always)]
+    pub fn follow(self, offset: usize) -> Self {
+        Structure(self.field(offset))
+    }
+
+    /// Where it is, as a mere number.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// True when there is none.
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
 }
 
 /// The current `task_struct`.
 #[inline(always)]
-pub fn current() -> *const u8 {
-    unsafe { bpf_get_current_task_btf() as *const u8 }
+pub fn current() -> Structure {
+    // SAFETY: the helper has no conditions.
+    Structure(unsafe { bpf_get_current_task_btf() } as *const u8)
 }
 
 /// `mm_struct` of a task.
 #[inline(always)]
-pub fn mm_of(task: *const u8) -> *const u8 {
-    unsafe { field(task, config!(task_mm) as usize) }
+pub fn mm_of(task: Structure) -> Structure {
+    task.follow(config!(task_mm) as usize)
 }
 
 /// True from the moment at which the thread begins to end: `PF_EXITING` (include/linux/sched.h).
 #[inline(always)]
-pub fn exiting(task: *const u8) -> bool {
-    unsafe { field::<u32>(task, config!(task_flags) as usize) & 0x4 != 0 }
+pub fn exiting(task: Structure) -> bool {
+    task.field::<u32>(config!(task_flags) as usize) & 0x4 != 0
 }
 
 /// Base of the thread's TLS block.
 #[inline(always)]
-pub fn thread_pointer(task: *const u8) -> u64 {
-    unsafe { field(task, config!(task_fsbase) as usize) }
+pub fn thread_pointer(task: Structure) -> u64 {
+    task.field(config!(task_fsbase) as usize)
 }
 
 /// True while the task is inside a system call; a fault in user mode leaves -1 there.
 #[inline(always)]
-pub fn in_system_call(task: *const u8) -> bool {
-    let regs = unsafe { bpf_task_pt_regs(task as *mut _) } as *const u8;
-    unsafe { field::<i64>(regs, regs::ORIG_AX) != -1 }
+pub fn in_system_call(task: Structure) -> bool {
+    // SAFETY: the helper takes a `task_struct`, which the verifier checks.
+    let registers = Structure(unsafe { bpf_task_pt_regs(task.0 as *mut _) } as *const u8);
+    registers.field::<i64>(regs::ORIG_AX) != -1
+}
+
+/// Reads kernel memory at an address that is not a typed pointer; None when it is not there.
+#[inline(always)]
+fn read_kernel<const N: usize>(address: u64) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: the buffer has N bytes; the helper checks the address itself.
+    let failed = unsafe {
+        bpf_probe_read_kernel(bytes.as_mut_ptr().cast(), N as u32, address as *const _) != 0
+    };
+    if failed { None } else { Some(bytes) }
 }
 
 /// The distance from a per-CPU pointer to each CPU's copy.
 #[inline(always)]
-fn cpu_offsets() -> Option<*mut CpuOffsets> {
-    let offsets = CPU_OFFSETS.get_ptr_mut(0)?;
-    if unsafe { (*offsets).ready } == 0 && find_cpu_offsets(offsets) == 0 {
+fn cpu_offsets() -> Option<&'static CpuOffsets> {
+    let offsets = maps::cpu_offsets()?;
+    if offsets.ready == 0 && find_cpu_offsets(offsets) == 0 {
         return None;
     }
     Some(offsets)
@@ -70,10 +119,12 @@ fn cpu_offsets() -> Option<*mut CpuOffsets> {
 /// Turns a pointer into a number by a trip through memory: the verifier forbids arithmetic on
 /// the address of a map or between map values.
 #[inline(always)]
-unsafe fn number_of(pointer: u64, cell: *mut u64) -> u64 {
+fn number_of(pointer: u64, cell: &mut u64) -> u64 {
+    let cell = &raw mut *cell;
+    // SAFETY: both accesses go to the borrowed cell.
     unsafe {
-        core::ptr::write_volatile(cell, pointer);
-        core::ptr::read_volatile(cell)
+        cell.write_volatile(pointer);
+        cell.read_volatile()
     }
 }
 
@@ -83,37 +134,35 @@ unsafe fn number_of(pointer: u64, cell: *mut u64) -> u64 {
 /// shows both ends: `bpf_array.pptrs[0]` is the per-CPU pointer and the lookup helper gives each
 /// CPU's address.
 #[inline(never)]
-fn find_cpu_offsets(offsets: *mut CpuOffsets) -> u32 {
-    unsafe {
-        let cell = &raw mut (*offsets).cell;
-        let map = &raw const CPU_PROBE as *const u8;
-        let pptrs = number_of(map as u64, cell) + config!(bpf_array_pptrs) as u64;
-        let mut pointer = 0u64;
-        if bpf_probe_read_kernel((&raw mut pointer).cast(), 8, pptrs as *const _) != 0 {
-            return 0;
+fn find_cpu_offsets(offsets: &mut CpuOffsets) -> u32 {
+    let map = &raw const CPU_PROBE;
+    let pptrs = number_of(map as u64, &mut offsets.cell) + config!(bpf_array_pptrs) as u64;
+    let Some(pointer) = read_kernel(pptrs).map(u64::from_ne_bytes) else {
+        return 0;
+    };
+    let cpus = config!(cpus);
+    for cpu in 0..MAX_CPUS as u32 {
+        if cpu >= cpus {
+            break;
         }
         let key = 0u32;
-        let cpus = config!(cpus);
-        for cpu in 0..MAX_CPUS as u32 {
-            if cpu >= cpus {
-                break;
-            }
-            let copy = bpf_map_lookup_percpu_elem(map as *mut _, (&raw const key).cast(), cpu);
-            if copy.is_null() {
-                return 0;
-            }
-            let address = number_of(copy as u64, cell);
-            (*offsets).offsets[cpu as usize] = address.wrapping_sub(pointer);
+        // SAFETY: the helper takes a per-CPU map and a key of its key's size, and checks `cpu`.
+        let copy =
+            unsafe { bpf_map_lookup_percpu_elem(map as *mut _, (&raw const key).cast(), cpu) };
+        if copy.is_null() {
+            return 0;
         }
-        (*offsets).ready = 1;
+        let address = number_of(copy as u64, &mut offsets.cell);
+        offsets.offsets[cpu as usize] = address.wrapping_sub(pointer);
     }
+    offsets.ready = 1;
     1
 }
 
 /// Resident pages of one member of an address space: the exact sum of `percpu_counter`, or its
 /// shared part alone on machines with more than [`MAX_CPUS`] CPUs.
 #[inline(always)]
-pub fn resident_pages(mm: *const u8, which: u32) -> i64 {
+pub fn resident_pages(mm: Structure, which: u32) -> i64 {
     let size = config!(percpu_counter_size) as usize;
     // The verifier wants a constant offset into mm_struct: one branch a member.
     let index = match which {
@@ -123,38 +172,32 @@ pub fn resident_pages(mm: *const u8, which: u32) -> i64 {
         _ => return 0,
     };
     let counter = config!(mm_rss_stat) as usize + index;
-    unsafe {
-        let mut pages: i64 = field(mm, counter + config!(percpu_counter_count) as usize);
-        let counters: u64 = field(mm, counter + config!(percpu_counter_counters) as usize);
-        let cpus = config!(cpus);
-        let Some(offsets) = cpu_offsets() else {
-            return pages;
-        };
-        for cpu in 0..MAX_CPUS as u32 {
-            if cpu >= cpus {
-                break;
-            }
-            let mut part = 0i32;
-            let address = counters.wrapping_add((*offsets).offsets[cpu as usize]);
-            bpf_probe_read_kernel((&raw mut part).cast(), 4, address as *const _);
-            pages += part as i64;
+    let mut pages: i64 = mm.field(counter + config!(percpu_counter_count) as usize);
+    let counters: u64 = mm.field(counter + config!(percpu_counter_counters) as usize);
+    let cpus = config!(cpus);
+    let Some(offsets) = cpu_offsets() else {
+        return pages;
+    };
+    for cpu in 0..MAX_CPUS as u32 {
+        if cpu >= cpus {
+            break;
         }
-        pages
+        let address = counters.wrapping_add(offsets.offsets[cpu as usize]);
+        pages += read_kernel(address).map_or(0, i32::from_ne_bytes) as i64;
     }
+    pages
 }
 
 /// Takes the address space's counts as they are: what follows is growth.
 #[inline(always)]
-pub fn count_from(process: *mut Process, mm: *const u8) -> [i64; member::COUNT] {
+pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] {
     let pages = [
         resident_pages(mm, member::FILE),
         resident_pages(mm, member::ANON),
         0,
         resident_pages(mm, member::SHMEM),
     ];
-    unsafe {
-        (*process).mm = mm as u64;
-        (*process).rss_pages = pages;
-    }
+    process.mm = mm.address();
+    process.rss_pages = pages;
     pages
 }

@@ -1,8 +1,9 @@
 //! The kernel side: one family of hooks a file under [`probes`]; what they share stands beside
 //! them. It knows addresses and numbers, never names, files or policy.
 //!
-//! Safety: every access here goes through the verifier, which refuses what is not proven. The
-//! `unsafe` blocks are raw pointers into map values, BTF-typed kernel pointers, and helpers.
+//! What is unsafe stands in [`maps`] (values), [`kernel`] (typed pointers), [`memory`] (the
+//! target's memory), [`repeat`] (loops) and [`emit`] (a lock, records with a tail); the rest is
+//! ordinary Rust. The verifier has the last word on all of it: it refuses what it cannot prove.
 #![no_std]
 #![no_main]
 #![expect(
@@ -17,6 +18,7 @@ mod kernel;
 mod maps;
 mod memory;
 mod probes;
+mod repeat;
 mod stack;
 
 /// The version of every shared layout, for the loader to compare.

@@ -1,4 +1,10 @@
-//! Every map and global of the object, and the loss counters' one way in.
+//! Every map and global of the object, and the one way to each.
+//!
+//! Values are handed out as `&'static mut`. The kernel frees a value no sooner than the programs
+//! that may hold it have ended, and the verifier proves each access to be inside it. A process's
+//! value may be in the hands of several CPUs, and a fault taken by a walk's own read finds its
+//! thread's value in use: what both write is a whole word that either may win, or `pending`,
+//! which has a lock (see [`crate::emit`]).
 
 use aya_ebpf::{
     macros::map,
@@ -9,6 +15,8 @@ use memprof_common::{
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
+
+use crate::memory::{Buffer, UserWindow};
 
 /// Offsets into kernel structures. Read with `read_volatile`, so that the verifier, not the
 /// compiler, sees the values that the loader put there.
@@ -86,17 +94,22 @@ pub static CODES: LruHashMap<CodeKey, u64> = LruHashMap::with_max_entries(65536,
 #[map]
 pub static LOSS: PerCpuArray<u64> = PerCpuArray::with_max_entries(16, 0);
 
+/// A record of the ring as it lies in memory: its head, and right after it as much of the tail
+/// as is in use.
+#[repr(C)]
+pub struct WithTail<H, T, const N: usize> {
+    pub head: H,
+    pub tail: [T; N],
+}
+
 /// Buffers too large for the 512-byte stack. The hooks that use them run with preemption off,
 /// so one a CPU is enough. A per-CPU value may have 32 KiB (`PCPU_MIN_UNIT_SIZE`).
 #[repr(C)]
 pub struct Scratch {
-    /// Twice the largest window, so that a masked offset plus eight bytes stays inside.
-    pub window: [u64; 1024 + 8],
-    pub code_object: [u64; CODE_OBJECT_BYTES / 8 + 8],
-    pub stack: records::Stack,
-    pub frames: [RawFrame; MAX_FRAMES as usize],
-    pub code: records::Code,
-    pub linetable: [u8; LINETABLE_BYTES],
+    pub window: UserWindow,
+    pub code_object: Buffer<CODE_OBJECT_BYTES>,
+    pub stack: WithTail<records::Stack, RawFrame, { MAX_FRAMES as usize }>,
+    pub code: WithTail<records::Code, u8, LINETABLE_BYTES>,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
@@ -123,10 +136,60 @@ pub static CPU_OFFSETS: Array<CpuOffsets> = Array::with_max_entries(1, 0);
 #[map]
 pub static CPU_PROBE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// The value that a lookup gave.
+#[inline(always)]
+fn value<T>(found: Option<*mut T>) -> Option<&'static mut T> {
+    // SAFETY: found in a map by its own lookup, so it is a whole and initialised `T`, there
+    // until this program ends; who else may use it stands at the head of this module.
+    found.map(|value| unsafe { &mut *value })
+}
+
+/// A traced process.
+#[inline(always)]
+pub fn process(pid: u32) -> Option<&'static mut Process> {
+    value(PROCESSES.get_ptr_mut(pid))
+}
+
+/// A thread of a traced process.
+#[inline(always)]
+pub fn thread(tid: u32) -> Option<&'static mut Thread> {
+    value(THREADS.get_ptr_mut(tid))
+}
+
+/// The layout that the user side offers to a process.
+#[inline(always)]
+pub fn layout_offer(pid: u32) -> Option<&'static LayoutOffer> {
+    value(LAYOUTS.get_ptr_mut(pid)).map(|offer| &*offer)
+}
+
+/// True when the user side has the stack of this id.
+#[inline(always)]
+pub fn is_stack_sent(id: u64) -> bool {
+    STACKS.get_ptr(id).is_some()
+}
+
+/// What identified the code object that was sent for this key.
+#[inline(always)]
+pub fn sent_code(key: CodeKey) -> Option<u64> {
+    value(CODES.get_ptr_mut(key)).map(|identity| *identity)
+}
+
+/// This CPU's buffers.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    value(SCRATCH.get_ptr_mut(0))
+}
+
+/// Distances between the CPUs' copies; all zero until found.
+#[inline(always)]
+pub fn cpu_offsets() -> Option<&'static mut CpuOffsets> {
+    value(CPU_OFFSETS.get_ptr_mut(0))
+}
+
 /// Counts one loss.
 #[inline(always)]
 pub fn lose(loss: Loss) {
-    if let Some(counter) = LOSS.get_ptr_mut(loss as u32) {
-        unsafe { *counter += 1 };
+    if let Some(counter) = value(LOSS.get_ptr_mut(loss as u32)) {
+        *counter += 1;
     }
 }

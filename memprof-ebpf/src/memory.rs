@@ -1,34 +1,97 @@
-//! The walk's view of the target: a window in the per-CPU scratch, filled by
-//! `bpf_probe_read_user`, which never faults a page in.
+//! Memory of the target, read by `bpf_probe_read_user`: it never faults a page in, and refuses
+//! what is not there.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use memprof_common::walk::{Memory, WINDOW_BYTES};
 
-/// Window over the current task's memory.
-#[derive(Clone, Copy)]
-pub struct UserWindow {
-    /// `Scratch::window`
-    pub buffer: *mut u8,
+/// Reads `len` bytes of the target into the beginning of `buffer`; false when they are not
+/// readable or more than it holds. `N` is a power of two.
+#[inline(always)]
+pub fn read_user<const N: usize>(buffer: &mut [u8; N], len: u32, address: u64) -> bool {
+    const { assert!(N.is_power_of_two()) };
+    // The mask gives the verifier a bound, the comparison keeps the meaning.
+    let len = len & (2 * N as u32 - 1);
+    if len > N as u32 {
+        return false;
+    }
+    // SAFETY: `len` bytes fit into `buffer`; the helper checks the target's address itself.
+    unsafe { bpf_probe_read_user(buffer.as_mut_ptr().cast(), len, address as *const _) == 0 }
 }
 
-impl Memory for UserWindow {
+/// One word of the target; 0 when it cannot be read.
+#[inline(always)]
+pub fn user_word(address: u64) -> u64 {
+    // The helper fills with zeroes what it could not read.
+    let mut word = [0; 8];
+    read_user(&mut word, 8, address);
+    u64::from_ne_bytes(word)
+}
+
+/// Bytes that are filled in bulk and then read by offset. `N` is a power of two: offsets wrap.
+#[repr(C, align(8))]
+pub struct Buffer<const N: usize>([u8; N]);
+
+impl<const N: usize> Buffer<N> {
+    /// See [`read_user`].
+    #[inline(always)]
+    pub fn fill(&mut self, address: u64, len: u32) -> bool {
+        read_user(&mut self.0, len, address)
+    }
+
+    /// The value at `offset`, cut down to a multiple of its size, or at what it wraps to.
+    #[inline(always)]
+    fn at<T: Number>(&self, offset: u32) -> T {
+        const { assert!(N.is_power_of_two() && size_of::<T>() <= 8) };
+        let offset = offset as usize & (N - size_of::<T>());
+        // SAFETY: the masked offset is aligned and `size_of::<T>()` below N at most; the buffer
+        // is aligned to 8. Any bytes are a number.
+        unsafe { self.0.as_ptr().add(offset).cast::<T>().read() }
+    }
+
+    /// Eight bytes.
+    #[inline(always)]
+    pub fn word(&self, offset: u32) -> u64 {
+        self.at(offset)
+    }
+
+    /// Four bytes.
+    #[inline(always)]
+    pub fn int(&self, offset: u32) -> u32 {
+        self.at(offset)
+    }
+
+    /// One byte.
+    #[inline(always)]
+    pub fn byte(&self, offset: u32) -> u8 {
+        self.at(offset)
+    }
+}
+
+/// What [`Buffer::at`] reads: sizes are powers of two, every bit pattern is a value.
+trait Number: Copy {}
+impl Number for u8 {}
+impl Number for u32 {}
+impl Number for u64 {}
+
+/// Room for the walk's window: a power of two above [`WINDOW_BYTES`].
+pub const WINDOW_ROOM: usize = WINDOW_BYTES.next_power_of_two();
+
+/// The walk's view of the target: a window in the per-CPU scratch.
+pub type UserWindow = Buffer<WINDOW_ROOM>;
+
+impl Memory for &mut UserWindow {
     #[inline(always)]
     fn fill(&mut self, address: u64, len: u32) -> bool {
-        // The mask gives the verifier a bound, the comparison keeps the meaning.
-        let len = len & 0x1fff;
-        if len as usize > WINDOW_BYTES {
-            return false;
-        }
-        unsafe { bpf_probe_read_user(self.buffer.cast(), len, address as *const _) == 0 }
+        Buffer::fill(self, address, len)
     }
 
     #[inline(always)]
     fn word(&self, offset: u32) -> u64 {
-        unsafe { *self.buffer.add((offset & 0x1ff8) as usize).cast::<u64>() }
+        Buffer::word(self, offset)
     }
 
     #[inline(always)]
     fn byte(&self, offset: u32) -> u8 {
-        unsafe { *self.buffer.add((offset & 0x1fff) as usize) }
+        Buffer::byte(self, offset)
     }
 }

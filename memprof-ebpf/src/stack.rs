@@ -1,9 +1,8 @@
 //! Captures the Python stack of the current thread: walks it, names it by a hash, and sends it
 //! once.
 
-use core::ffi::c_void;
+use core::ops::ControlFlow;
 
-use aya_ebpf::helpers::generated::bpf_loop;
 use memprof_common::{
     Loss, Process, PythonLayout, Thread,
     layout::thread_source,
@@ -13,8 +12,9 @@ use memprof_common::{
 
 use crate::{
     code, emit,
-    maps::{CODES, CodeKey, LAYOUTS, SCRATCH, STACKS, Scratch, lose},
+    maps::{self, CODES, CodeKey, LAYOUTS, STACKS, Scratch, lose},
     memory::UserWindow,
+    repeat::{self, Rounds},
 };
 
 /// What the walk of one thread gave.
@@ -26,41 +26,40 @@ pub struct Captured {
     pub id: u64,
 }
 
-/// State of the loop over frames. Lives on the stack of the program; `bpf_loop` hands it on.
-struct Frames {
+/// State of the loop over frames. Lives on the stack of the program.
+struct Frames<'a> {
     walk: Walk,
-    memory: UserWindow,
-    frames: *mut RawFrame,
-    layout: *const PythonLayout,
+    window: &'a mut UserWindow,
+    frames: &'a mut [RawFrame; MAX_FRAMES as usize],
+    layout: &'a PythonLayout,
     depth: u32,
-    ended: u32,
+    ended: Step,
 }
 
-extern "C" fn walk_frame(index: u32, context: *mut c_void) -> i64 {
-    let state = unsafe { &mut *context.cast::<Frames>() };
-    let out = unsafe { &mut *state.frames.add((index & (MAX_FRAMES - 1)) as usize) };
-    let step = state
-        .walk
-        .step(unsafe { &*state.layout }, &mut state.memory, out);
-    match step {
-        Step::Frame => {
-            state.depth = index + 1;
-            0
-        }
-        other => {
-            state.ended = other as u32;
-            1
+impl Rounds for Frames<'_> {
+    #[inline(always)]
+    fn round(&mut self, index: u32) -> ControlFlow<()> {
+        let out = &mut self.frames[index as usize % MAX_FRAMES as usize];
+        match self.walk.step(self.layout, &mut self.window, out) {
+            Step::Frame => {
+                self.depth = index + 1;
+                ControlFlow::Continue(())
+            }
+            other => {
+                self.ended = other;
+                ControlFlow::Break(())
+            }
         }
     }
 }
 
 #[inline(always)]
 fn innermost(
-    process: *mut Process,
+    layout: &mut PythonLayout,
     thread_pointer: u64,
-    memory: &mut UserWindow,
+    mut memory: &mut UserWindow,
 ) -> Result<u64, NoFrame> {
-    let layout = unsafe { &mut (*process).layout };
+    let memory = &mut memory;
     let slot = walk::thread_slot(layout, memory)?;
     if layout.thread_source == thread_source::PTHREAD_KEY {
         // The key never changes once it is there: save the read from now on.
@@ -73,17 +72,15 @@ fn innermost(
 
 /// Takes over a layout that the user side found, if it is for the program that runs now.
 #[inline(always)]
-pub fn adopt_layout(process: *mut Process, pid: u32) {
-    unsafe {
-        if (*process).layout.thread_source != thread_source::NONE {
-            return;
-        }
-        let Some(offer) = LAYOUTS.get(pid) else {
-            return;
-        };
-        if offer.generation == (*process).generation {
-            (*process).layout = offer.layout;
-        }
+pub fn adopt_layout(process: &mut Process, pid: u32) {
+    if process.layout.thread_source != thread_source::NONE {
+        return;
+    }
+    let Some(offer) = maps::layout_offer(pid) else {
+        return;
+    };
+    if offer.generation == process.generation {
+        process.layout = offer.layout;
     }
     let _ = LAYOUTS.remove(pid);
 }
@@ -91,24 +88,21 @@ pub fn adopt_layout(process: *mut Process, pid: u32) {
 /// Walks the current thread's stack and makes sure that the user side knows it.
 #[inline(always)]
 pub fn capture(
-    process: *mut Process,
-    thread: *mut Thread,
+    process: &mut Process,
+    thread: &Thread,
     pid: u32,
     tid: u32,
     thread_pointer: u64,
 ) -> Captured {
     let none = |op| Captured { op, id: 0 };
     adopt_layout(process, pid);
-    if unsafe { (*process).layout.thread_source } == thread_source::NONE {
+    if process.layout.thread_source == thread_source::NONE {
         return none(walk_result::NO_LAYOUT);
     }
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Some(scratch) = maps::scratch() else {
         return none(walk_result::FAILED);
     };
-    let mut memory = UserWindow {
-        buffer: unsafe { (&raw mut (*scratch).window).cast() },
-    };
-    let frame = match innermost(process, thread_pointer, &mut memory) {
+    let frame = match innermost(&mut process.layout, thread_pointer, &mut scratch.window) {
         Ok(frame) => frame,
         Err(NoFrame::NoLayout) => return none(walk_result::NO_LAYOUT),
         Err(NoFrame::NoThreadState) => return none(walk_result::NO_THREAD_STATE),
@@ -118,130 +112,102 @@ pub fn capture(
             return none(walk_result::FAILED);
         }
     };
-    let generation = unsafe { (*process).generation };
     let mut state = Frames {
-        walk: Walk::new(frame, ((pid as u64) << 32) | generation as u64),
-        memory,
-        frames: unsafe { (&raw mut (*scratch).frames).cast() },
-        layout: unsafe { &raw const (*process).layout },
+        walk: Walk::new(frame, ((pid as u64) << 32) | process.generation as u64),
+        window: &mut scratch.window,
+        frames: &mut scratch.stack.tail,
+        layout: &process.layout,
         depth: 0,
-        ended: Step::Frame as u32,
+        ended: Step::Frame,
     };
-    unsafe {
-        bpf_loop(
-            MAX_FRAMES,
-            walk_frame as *mut c_void,
-            (&raw mut state).cast(),
-            0,
-        )
-    };
-    if state.depth == 0 {
+    repeat::run(MAX_FRAMES, &mut state);
+    let (walk, depth, ended) = (state.walk, state.depth, state.ended);
+    if depth == 0 {
         lose(Loss::StackFailed);
         return none(walk_result::FAILED);
     }
-    let whole = state.ended == Step::End as u32;
-    let id = walk::finish(state.walk.hash ^ whole as u64);
-    let captured = Captured {
-        op: walk_result::STACK,
-        id,
-    };
-    if unsafe { (*thread).stack } == id {
-        return captured;
-    }
-    if unsafe { STACKS.get(id) }.is_none() {
-        if !whole {
-            lose(if state.ended == Step::Failed as u32 {
-                Loss::StackFailed
-            } else {
-                Loss::StackTruncated
-            });
+    let whole = ended == Step::End;
+    let id = walk::finish(walk.hash ^ whole as u64);
+    if thread.stack != id && !maps::is_stack_sent(id) {
+        match ended {
+            Step::End => {}
+            Step::Failed => lose(Loss::StackFailed),
+            Step::Frame => lose(Loss::StackTruncated),
         }
-        unsafe {
-            (*scratch).stack = Stack {
-                header: Header {
-                    kind: kind::STACK,
-                    op: 0,
-                    pid,
-                    tid,
-                    flags: if whole { 0 } else { flag::TRUNCATED },
-                    time_ns: emit::now(),
-                },
-                id,
-                depth: state.depth,
-                _padding: 0,
-            };
-        }
+        scratch.stack.head = Stack {
+            header: Header {
+                kind: kind::STACK,
+                op: 0,
+                pid,
+                tid,
+                flags: if whole { 0 } else { flag::TRUNCATED },
+                time_ns: emit::now(),
+            },
+            id,
+            depth,
+            _padding: 0,
+        };
         send(process, scratch);
     }
-    captured
+    Captured {
+        op: walk_result::STACK,
+        id,
+    }
 }
 
 /// Sends the code objects that the user side does not know, then the stack; both its head and
 /// its frames are in scratch.
 #[inline(never)]
-fn send(process: *mut Process, scratch: *mut Scratch) {
-    let head = unsafe { &(*scratch).stack };
-    let mut codes = Codes {
-        layout: unsafe { &raw const (*process).layout },
-        scratch,
-        pid: head.header.pid,
-        tid: head.header.tid,
-        generation: unsafe { (*process).generation },
-        _padding: 0,
-    };
-    // The masks are for the verifier: depth is at most MAX_FRAMES.
-    let depth = head.depth & (2 * MAX_FRAMES - 1);
-    unsafe { bpf_loop(depth, send_code as *mut c_void, (&raw mut codes).cast(), 0) };
-    let mut frames = depth as usize;
-    if frames > MAX_FRAMES as usize {
-        frames = MAX_FRAMES as usize;
-    }
-    let bytes = unsafe {
-        core::slice::from_raw_parts(
-            (&raw const (*scratch).stack).cast::<u8>(),
-            size_of::<Stack>() + frames * size_of::<RawFrame>(),
-        )
-    };
-    if emit::bytes(bytes) {
-        let _ = STACKS.insert(head.id, 1, 0);
+fn send(process: &Process, scratch: &mut Scratch) {
+    let Stack { id, depth, .. } = scratch.stack.head;
+    let mut codes = Codes { process, scratch };
+    repeat::run(depth, &mut codes);
+    if emit::with_tail(&scratch.stack, depth) {
+        let _ = STACKS.insert(id, 1, 0);
     }
 }
 
 /// State of the loop over the code objects of a new stack.
-struct Codes {
-    layout: *const PythonLayout,
-    scratch: *mut Scratch,
-    pid: u32,
-    tid: u32,
-    generation: u32,
-    _padding: u32,
+struct Codes<'a> {
+    process: &'a Process,
+    scratch: &'a mut Scratch,
 }
 
-extern "C" fn send_code(index: u32, context: *mut c_void) -> i64 {
-    let state = unsafe { &*context.cast::<Codes>() };
-    let scratch = state.scratch;
-    let layout = unsafe { &*state.layout };
-    let frame = unsafe {
-        let frames = (&raw const (*scratch).frames).cast::<RawFrame>();
-        *frames.add((index & (MAX_FRAMES - 1)) as usize)
-    };
-    if frame.owner() as u16 >= layout.frame_shim_owner {
-        return 0;
+impl Rounds for Codes<'_> {
+    #[inline(always)]
+    fn round(&mut self, index: u32) -> ControlFlow<()> {
+        let layout = &self.process.layout;
+        let Scratch {
+            code_object,
+            stack,
+            code,
+            ..
+        } = &mut *self.scratch;
+        let frame = stack.tail[index as usize % MAX_FRAMES as usize];
+        if frame.owner() as u16 >= layout.frame_shim_owner {
+            return ControlFlow::Continue(());
+        }
+        let key = CodeKey {
+            pid: stack.head.header.pid,
+            generation: self.process.generation,
+            address: frame.code_address(),
+        };
+        let Some(identity) = code::read(layout, code_object, key.address) else {
+            lose(Loss::CodeFailed);
+            return ControlFlow::Continue(());
+        };
+        if maps::sent_code(key) != Some(identity)
+            && code::send(
+                layout,
+                code_object,
+                code,
+                key,
+                stack.head.header.tid,
+                identity,
+            )
+        {
+            let _ = CODES.insert(key, identity, 0);
+        }
+        ControlFlow::Continue(())
     }
-    let key = CodeKey {
-        pid: state.pid,
-        generation: state.generation,
-        address: frame.code_address(),
-    };
-    let Some(identity) = code::read(layout, scratch, key.address) else {
-        lose(Loss::CodeFailed);
-        return 0;
-    };
-    if unsafe { CODES.get(key) }.is_some_and(|known| *known == identity) {
-        return 0;
-    }
-    if code::send(layout, scratch, state.pid, state.tid, key.address, identity) {
-        let _ = CODES.insert(key, identity, 0);
-    }
-    0
 }

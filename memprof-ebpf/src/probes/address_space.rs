@@ -3,9 +3,7 @@
 //! return.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use memprof_common::{
     PAGE_BYTES, Process, Thread,
@@ -16,8 +14,9 @@ use memprof_common::{
 
 use crate::{
     emit,
-    kernel::{current, field, mm_of, regs, thread_pointer},
-    maps::{PROCESSES, THREADS, config},
+    kernel::{Structure, current, mm_of, regs, thread_pointer},
+    maps::{self, config},
+    memory::user_word,
     stack,
 };
 
@@ -69,18 +68,17 @@ fn pages_up(address: u64) -> u64 {
 
 /// Flags of a record of this process: whether its interpreter is shutting down.
 #[inline(always)]
-fn state(process: *mut Process) -> u32 {
-    let address = unsafe { (*process).layout.finalizing_address };
-    if address == 0 {
-        return 0;
+fn state(process: &Process) -> u32 {
+    let address = process.layout.finalizing_address;
+    if address != 0 && user_word(address) != 0 {
+        flag::FINALIZING
+    } else {
+        0
     }
-    let mut finalizing = 0u64;
-    unsafe { bpf_probe_read_user((&raw mut finalizing).cast(), 8, address as *const _) };
-    if finalizing != 0 { flag::FINALIZING } else { 0 }
 }
 
 #[inline(always)]
-fn send(process: *mut Process, pid: u32, tid: u32, op: u16, range: (u64, u64), new: (u64, u64)) {
+fn send(process: &mut Process, pid: u32, tid: u32, op: u16, range: (u64, u64), new: (u64, u64)) {
     emit::flush(process, pid);
     emit::address_space(&AddressSpace {
         header: Header {
@@ -114,7 +112,7 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
             Some((first + pages_up(third), pages_up(second) - pages_up(third)))
         }
         call::BRK => {
-            let brk: u64 = unsafe { field(mm_of(current()), config!(mm_brk) as usize) };
+            let brk: u64 = mm_of(current()).field(config!(mm_brk) as usize);
             let (old, new) = (pages_up(brk), pages_up(first));
             if first != 0 && new < old {
                 Some((new, old - new))
@@ -134,27 +132,23 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
     }
     let pid_tid = bpf_get_current_pid_tgid();
     let (pid, tid) = ((pid_tid >> 32) as u32, pid_tid as u32);
-    let Some(thread) = THREADS.get_ptr_mut(tid) else {
+    let Some(thread) = maps::thread(tid) else {
         return;
     };
-    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+    let Some(process) = maps::process(pid) else {
         return;
     };
-    let registers: *const u8 = ctx.arg(0);
-    let arguments: [u64; 4] = unsafe {
-        [
-            field(registers, regs::DI),
-            field(registers, regs::SI),
-            field(registers, regs::DX),
-            field(registers, regs::R10),
-        ]
-    };
-    unsafe {
-        (*thread).syscall = id as u32 + 1;
-        (*thread).fault = fault::NONE;
-        (*thread).arguments = arguments;
-        (*thread).populated_pages = [0; member::COUNT];
-    }
+    let registers = Structure::argument(&ctx, 0);
+    let arguments = [
+        registers.field(regs::DI),
+        registers.field(regs::SI),
+        registers.field(regs::DX),
+        registers.field(regs::R10),
+    ];
+    thread.syscall = id as u32 + 1;
+    thread.fault = fault::NONE;
+    thread.arguments = arguments;
+    thread.populated_pages = [0; member::COUNT];
     if let Some(range) = taken_away(id, &arguments) {
         send(process, pid, tid, space_op::UNMAP, range, (0, 0));
     }
@@ -162,25 +156,25 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) {
-    let registers: *const u8 = ctx.arg(0);
-    let id: i64 = unsafe { field(registers, regs::ORIG_AX) };
+    let registers = Structure::argument(&ctx, 0);
+    let id: i64 = registers.field(regs::ORIG_AX);
     if !changes_memory(id) {
         return;
     }
     let pid_tid = bpf_get_current_pid_tgid();
     let (pid, tid) = ((pid_tid >> 32) as u32, pid_tid as u32);
-    let Some(thread) = THREADS.get_ptr_mut(tid) else {
+    let Some(thread) = maps::thread(tid) else {
         return;
     };
-    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+    let Some(process) = maps::process(pid) else {
         return;
     };
-    if unsafe { (*thread).syscall } != id as u32 + 1 {
+    if thread.syscall != id as u32 + 1 {
         return;
     }
-    unsafe { (*thread).syscall = 0 };
+    thread.syscall = 0;
     let result: u64 = ctx.arg(1);
-    let arguments = unsafe { (*thread).arguments };
+    let arguments = thread.arguments;
     let [first, second, third, fourth] = arguments;
     if result >= ERRORS {
         if taken_away(id, &arguments).is_some() {
@@ -213,7 +207,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
         }
         call::MMAP => {
             let file_code = third & PROT_EXEC != 0 && fourth & MAP_ANONYMOUS == 0;
-            if file_code && unsafe { (*process).layout.thread_source } == thread_source::NONE {
+            if file_code && process.layout.thread_source == thread_source::NONE {
                 send(
                     process,
                     pid,
@@ -232,12 +226,12 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
 /// Sends what became resident inside the call without a fault: MAP_POPULATE, mlock,
 /// MADV_POPULATE_*, or any growing call of a process under mlockall.
 #[inline(always)]
-fn populated(process: *mut Process, thread: *mut Thread, pid: u32, tid: u32, id: i64, result: u64) {
-    let pages = unsafe { (*thread).populated_pages };
+fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id: i64, result: u64) {
+    let pages = thread.populated_pages;
     if pages[0] | pages[1] | pages[3] == 0 {
         return;
     }
-    let [first, second, third, _] = unsafe { (*thread).arguments };
+    let [first, second, third, _] = thread.arguments;
     let (start, end) = match id {
         call::MMAP => (result, result.wrapping_add(pages_up(second))),
         call::MREMAP => (result, result.wrapping_add(pages_up(third))),
@@ -248,11 +242,9 @@ fn populated(process: *mut Process, thread: *mut Thread, pid: u32, tid: u32, id:
         }
     };
     let captured = stack::capture(process, thread, pid, tid, thread_pointer(current()));
-    unsafe {
-        (*thread).fault = fault::NONE;
-        (*thread).stack = captured.id;
-    }
-    let send = |which: u32, pages: u32| {
+    thread.fault = fault::NONE;
+    thread.stack = captured.id;
+    let mut send = |which: u32, pages: u32| {
         if pages == 0 {
             return;
         }

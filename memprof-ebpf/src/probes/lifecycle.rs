@@ -6,15 +6,15 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memprof_common::{
-    Loss, Thread,
+    Loss, Process, Thread,
     layout::thread_source,
     records::{Header, Task, kind, member, task_op},
 };
 
 use crate::{
     emit,
-    kernel::{count_from, field, mm_of},
-    maps::{PROCESSES, THREADS, config, lose},
+    kernel::{Structure, count_from, mm_of},
+    maps::{self, PROCESSES, THREADS, config, lose},
     stack,
 };
 
@@ -48,17 +48,13 @@ fn header(op: u16, pid: u32, tid: u32) -> Header {
 #[btf_tracepoint(function = "task_newtask")]
 pub fn task_newtask(ctx: BtfTracePointContext) {
     let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let Some(process) = PROCESSES.get_ptr_mut(parent) else {
+    let Some(process) = maps::process(parent) else {
         return;
     };
-    let task: *const u8 = ctx.arg(0);
+    let task = Structure::argument(&ctx, 0);
     let clone_flags: u64 = ctx.arg(1);
-    let (tid, pid): (u32, u32) = unsafe {
-        (
-            field(task, config!(task_pid) as usize),
-            field(task, config!(task_tgid) as usize),
-        )
-    };
+    let tid: u32 = task.field(config!(task_pid) as usize);
+    let pid: u32 = task.field(config!(task_tgid) as usize);
     if clone_flags & CLONE_THREAD != 0 {
         new_thread(tid, parent);
         return;
@@ -68,18 +64,17 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     }
     emit::flush(process, parent);
     stack::adopt_layout(process, parent);
-    if PROCESSES.insert(pid, unsafe { &*process }, 0).is_err() {
+    let inherited: &Process = process;
+    if PROCESSES.insert(pid, inherited, 0).is_err() {
         lose(Loss::MapFull);
         return;
     }
-    let Some(child) = PROCESSES.get_ptr_mut(pid) else {
+    let Some(child) = maps::process(pid) else {
         return;
     };
-    unsafe {
-        (*child).pending.tid = 0;
-        (*child).lock = 0;
-        (*child).generation = emit::generation();
-    }
+    child.pending.tid = 0;
+    child.lock = 0;
+    child.generation = emit::generation();
     let mm = mm_of(task);
     if mm.is_null() {
         return;
@@ -97,10 +92,10 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(ctx: BtfTracePointContext) {
-    let task: *const u8 = ctx.arg(0);
+    let task = Structure::argument(&ctx, 0);
     let old_tid: u32 = ctx.arg(1);
-    let pid: u32 = unsafe { field(task, config!(task_tgid) as usize) };
-    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+    let pid: u32 = task.field(config!(task_tgid) as usize);
+    let Some(process) = maps::process(pid) else {
         return;
     };
     emit::flush(process, pid);
@@ -109,11 +104,9 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
         let _ = THREADS.remove(old_tid);
     }
     new_thread(pid, pid);
-    unsafe {
-        (*process).layout.thread_source = thread_source::NONE;
-        (*process).layout.finalizing_address = 0;
-        (*process).generation = emit::generation();
-    }
+    process.layout.thread_source = thread_source::NONE;
+    process.layout.finalizing_address = 0;
+    process.generation = emit::generation();
     let mm = mm_of(task);
     if mm.is_null() {
         return;
@@ -121,7 +114,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     let rss_pages = count_from(process, mm);
     emit::task(&Task {
         header: header(task_op::EXEC, pid, pid),
-        other: unsafe { (*process).generation },
+        other: process.generation,
         shares_memory: 0,
         rss_pages,
     });
@@ -130,24 +123,20 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) {
-    let task: *const u8 = ctx.arg(0);
-    let (tid, pid): (u32, u32) = unsafe {
-        (
-            field(task, config!(task_pid) as usize),
-            field(task, config!(task_tgid) as usize),
-        )
-    };
-    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+    let task = Structure::argument(&ctx, 0);
+    let tid: u32 = task.field(config!(task_pid) as usize);
+    let pid: u32 = task.field(config!(task_tgid) as usize);
+    let Some(process) = maps::process(pid) else {
         return;
     };
     let _ = THREADS.remove(tid);
-    let signal: *const u8 = unsafe { field(task, config!(task_signal) as usize) };
-    let live: i32 = unsafe { field(signal, config!(signal_live) as usize) };
+    let signal = task.follow(config!(task_signal) as usize);
+    let live: i32 = signal.field(config!(signal_live) as usize);
     if live > 0 {
         return;
     }
     emit::flush(process, pid);
-    let status: u32 = unsafe { field(task, config!(task_exit_code) as usize) };
+    let status: u32 = task.field(config!(task_exit_code) as usize);
     emit::task(&Task {
         header: header(task_op::EXIT, pid, tid),
         other: status,

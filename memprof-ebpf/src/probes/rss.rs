@@ -2,9 +2,7 @@
 //! event: the place comes from the fault before it, the owner from the Python stack.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use memprof_common::{
     HUGE_PAGE_BYTES, PAGE_BYTES, Process, Thread,
@@ -14,8 +12,12 @@ use memprof_common::{
 
 use crate::{
     emit,
-    kernel::{count_from, current, exiting, in_system_call, mm_of, resident_pages, thread_pointer},
-    maps::{PROCESSES, THREADS, config},
+    kernel::{
+        Structure, count_from, current, exiting, in_system_call, mm_of, resident_pages,
+        thread_pointer,
+    },
+    maps::{self, config},
+    memory::read_user,
     stack::{self, Captured},
 };
 
@@ -33,35 +35,34 @@ const LARGEST_WINDOW_SHIFT: u32 = (HUGE_PAGE_BYTES / FAULT_AROUND_BYTES).trailin
 pub fn rss_stat(ctx: BtfTracePointContext) {
     let id = bpf_get_current_pid_tgid();
     let (pid, tid) = ((id >> 32) as u32, id as u32);
-    let Some(thread) = THREADS.get_ptr_mut(tid) else {
+    let Some(thread) = maps::thread(tid) else {
         return;
     };
-    let Some(process) = PROCESSES.get_ptr_mut(pid) else {
+    let Some(process) = maps::process(pid) else {
         return;
     };
-    let mm: *const u8 = ctx.arg(0);
+    let mm = Structure::argument(&ctx, 0);
     let which = ctx.arg::<i32>(1) as u32;
     if which == member::SWAP || which >= member::COUNT as u32 {
         return;
     }
     let task = current();
-    let known = unsafe { (*process).mm };
-    if known != mm as u64 {
-        if known != 0 || mm_of(task) as u64 != mm as u64 {
+    if process.mm != mm.address() {
+        if process.mm != 0 || mm_of(task).address() != mm.address() {
             return;
         }
         // First event since attach: what was there is not growth. This event itself is taken as
         // one page up; what more it was, nobody can tell.
         count_from(process, mm);
-        unsafe { (*process).rss_pages[(which & 3) as usize] -= 1 };
+        process.rss_pages[(which & 3) as usize] -= 1;
     }
     let now = resident_pages(mm, which);
-    let counted = unsafe { &mut (*process).rss_pages[(which & 3) as usize] };
+    let counted = &mut process.rss_pages[(which & 3) as usize];
     let before = *counted;
     *counted = now;
     let delta = now - before;
 
-    let at = unsafe { (*thread).fault };
+    let at = thread.fault;
     let placed = match at {
         fault::USER => !in_system_call(task),
         fault::KERNEL => true,
@@ -87,16 +88,14 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         thread_pointer(task),
         growth.start,
     );
-    unsafe {
-        // The walk's own reads may have faulted, and a kernel fault places one growth only.
-        (*thread).fault = if placed && at == fault::USER {
-            fault::USER
-        } else {
-            fault::NONE
-        };
-        (*thread).stack = captured.id;
-        (*thread).op = captured.op as u32;
-    }
+    // The walk's own reads may have faulted, and a kernel fault places one growth only.
+    thread.fault = if placed && at == fault::USER {
+        fault::USER
+    } else {
+        fault::NONE
+    };
+    thread.stack = captured.id;
+    thread.op = captured.op as u32;
     if at == fault::KERNEL || !placed {
         growth.header.flags |= flag::IN_KERNEL;
     }
@@ -130,8 +129,8 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
 
 /// Growth by a page fault: one page at its address, a huge page, or several around it.
 #[inline(always)]
-fn at_fault(thread: *mut Thread, which: u32, delta: i64) -> Option<Growth> {
-    let address = unsafe { (*thread).fault_address };
+fn at_fault(thread: &mut Thread, which: u32, delta: i64) -> Option<Growth> {
+    let address = thread.fault_address;
     if delta >= HUGE_PAGES {
         let start = address & !(HUGE_PAGE_BYTES - 1);
         return Some(record(
@@ -174,15 +173,13 @@ fn at_fault(thread: *mut Thread, which: u32, delta: i64) -> Option<Growth> {
 /// Growth inside a system call, without a fault. In the calls that say their range on return it
 /// is summed until then; elsewhere the place stays unknown.
 #[inline(always)]
-fn in_call(thread: *mut Thread, which: u32, delta: i64) -> Option<Growth> {
+fn in_call(thread: &mut Thread, which: u32, delta: i64) -> Option<Growth> {
     if delta <= 0 {
         return None;
     }
-    unsafe {
-        if (*thread).syscall != 0 {
-            (*thread).populated_pages[(which & 3) as usize] += delta as u32;
-            return None;
-        }
+    if thread.syscall != 0 {
+        thread.populated_pages[(which & 3) as usize] += delta as u32;
+        return None;
     }
     Some(record(0, 0, delta as u32, which, flag::UNPLACED))
 }
@@ -190,24 +187,22 @@ fn in_call(thread: *mut Thread, which: u32, delta: i64) -> Option<Growth> {
 /// The stack that owns a growth at `page`: walked, or known to be the last one.
 #[inline(always)]
 fn owner(
-    process: *mut Process,
-    thread: *mut Thread,
+    process: &mut Process,
+    thread: &mut Thread,
     pid: u32,
     tid: u32,
     thread_pointer: u64,
     page: u64,
 ) -> Captured {
     if same_rep(process, thread, tid, page) {
-        unsafe {
-            (*thread).walked.left = (*thread).rep.left;
-            return Captured {
-                op: (*thread).op as u16,
-                id: (*thread).stack,
-            };
-        }
+        thread.walked.left = thread.rep.left;
+        return Captured {
+            op: thread.op as u16,
+            id: thread.stack,
+        };
     }
     let captured = stack::capture(process, thread, pid, tid, thread_pointer);
-    unsafe { (*thread).walked = (*thread).rep };
+    thread.walked = thread.rep;
     captured
 }
 
@@ -215,31 +210,29 @@ fn owner(
 /// as the one before: glibc's fills and copies. Python cannot have moved in between. Every
 /// condition is needed; without them 0.3 % of the answers are wrong.
 #[inline(always)]
-fn same_rep(process: *mut Process, thread: *mut Thread, tid: u32, page: u64) -> bool {
-    unsafe {
-        let (now, last) = (&(*thread).rep, &(*thread).walked);
-        if (*thread).fault != fault::USER
-            || now.ip != last.ip
-            || now.sp != last.sp
-            || now.end != last.end
-            || now.left >= last.left
-            || now.end.wrapping_sub(now.left) & !(PAGE_BYTES - 1) != page
-            || (*process).pending.tid != tid
-            || (*process).pending.end != page
-            || config!(no_shortcut) != 0
-        {
-            return false;
-        }
-        if (*thread).rep_ip == now.ip {
-            return true;
-        }
-        let mut bytes = [0u8; 2];
-        bpf_probe_read_user(bytes.as_mut_ptr().cast(), 2, now.ip as *const _);
-        // f3 aa: rep stosb, f3 a4: rep movsb (Intel SDM, volume 2B)
-        if bytes[0] == 0xf3 && (bytes[1] == 0xaa || bytes[1] == 0xa4) {
-            (*thread).rep_ip = now.ip;
-            return true;
-        }
-        false
+fn same_rep(process: &Process, thread: &mut Thread, tid: u32, page: u64) -> bool {
+    let (now, last) = (&thread.rep, &thread.walked);
+    if thread.fault != fault::USER
+        || now.ip != last.ip
+        || now.sp != last.sp
+        || now.end != last.end
+        || now.left >= last.left
+        || now.end.wrapping_sub(now.left) & !(PAGE_BYTES - 1) != page
+        || process.pending.tid != tid
+        || process.pending.end != page
+        || config!(no_shortcut) != 0
+    {
+        return false;
     }
+    if thread.rep_ip == now.ip {
+        return true;
+    }
+    let mut bytes = [0; 2];
+    read_user(&mut bytes, 2, now.ip);
+    // f3 aa: rep stosb, f3 a4: rep movsb (Intel SDM, volume 2B)
+    let found = bytes == [0xf3, 0xaa] || bytes == [0xf3, 0xa4];
+    if found {
+        thread.rep_ip = now.ip;
+    }
+    found
 }
