@@ -81,7 +81,8 @@ pub struct Pending {
 pub struct Process {
     /// Where Python keeps its frames. Written by the user side, copied at fork.
     pub layout: PythonLayout,
-    /// Address of its `mm_struct`, as a mere number; 0 until the first event tells it. Events of
+    /// Address of its `mm_struct`, as a mere number; 0 until the first fault
+    /// or call tells it. Events of
     /// another one (a child being forked, a program being executed) are not this process's.
     pub mm: u64,
     /// Resident pages by member after the last event.
@@ -160,8 +161,8 @@ pub struct Thread {
     pub rep_ip: u64,
     /// System call under way that changes the address space, as number + 1. 0: none.
     pub syscall: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
+    /// 1 once its process has been counted for the first time ([`Process::mm`] is set).
+    pub met: u32,
     /// Its first four arguments.
     pub arguments: [u64; 4],
     /// Pages by member that became resident inside it without a fault (populate).

@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
     programs::BtfTracePointContext,
 };
-use memprof_common::{Process, records::member};
+use memprof_common::{Process, Thread, records::member};
 
 use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
 
@@ -200,4 +200,21 @@ pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] 
     process.mm = mm.address();
     process.rss_pages = pages;
     pages
+}
+
+/// Counts a process that was attached to, before the fault or the call that is beginning changes
+/// anything. The user side cannot: it knows no `mm_struct`.
+#[inline(always)]
+pub fn meet(thread: &mut Thread, pid: u32) {
+    if thread.met != 0 {
+        return;
+    }
+    thread.met = 1;
+    let Some(process) = maps::process(pid) else {
+        return;
+    };
+    let mm = mm_of(current());
+    if process.mm == 0 && mm.address() != 0 {
+        count_from(process, mm);
+    }
 }

@@ -14,7 +14,7 @@ use memprof_common::{
 
 use crate::{
     emit,
-    kernel::{Structure, current, mm_of, regs, thread_pointer},
+    kernel::{Structure, current, meet, mm_of, regs, thread_pointer},
     maps::{self, config},
     memory::user_word,
     stack,
@@ -145,6 +145,7 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
         registers.field(regs::DX),
         registers.field(regs::R10),
     ];
+    meet(thread, pid);
     thread.syscall = id as u32 + 1;
     thread.fault = fault::NONE;
     thread.arguments = arguments;

@@ -7,16 +7,17 @@ use aya_ebpf::{
 use memprof_common::config::{RepState, fault};
 
 use crate::{
-    kernel::{Structure, regs},
+    kernel::{Structure, meet, regs},
     maps,
 };
 
 #[btf_tracepoint(function = "page_fault_user")]
 pub fn page_fault_user(ctx: BtfTracePointContext) {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(thread) = maps::thread(tid) else {
+    let id = bpf_get_current_pid_tgid();
+    let Some(thread) = maps::thread(id as u32) else {
         return;
     };
+    meet(thread, (id >> 32) as u32);
     let registers = Structure::argument(&ctx, 1);
     let left: u64 = registers.field(regs::CX);
     thread.fault_address = ctx.arg(0);
@@ -31,10 +32,11 @@ pub fn page_fault_user(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint(function = "page_fault_kernel")]
 pub fn page_fault_kernel(ctx: BtfTracePointContext) {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(thread) = maps::thread(tid) else {
+    let id = bpf_get_current_pid_tgid();
+    let Some(thread) = maps::thread(id as u32) else {
         return;
     };
+    meet(thread, (id >> 32) as u32);
     thread.fault_address = ctx.arg(0);
     thread.fault = fault::KERNEL;
 }

@@ -12,10 +12,7 @@ use memprof_common::{
 
 use crate::{
     emit,
-    kernel::{
-        Structure, count_from, current, exiting, in_system_call, mm_of, resident_pages,
-        thread_pointer,
-    },
+    kernel::{Structure, current, exiting, in_system_call, resident_pages, thread_pointer},
     maps::{self, config},
     memory::read_user,
     stack::{self, Captured},
@@ -48,13 +45,8 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
     }
     let task = current();
     if process.mm != mm.address() {
-        if process.mm != 0 || mm_of(task).address() != mm.address() {
-            return;
-        }
-        // First event since attach: what was there is not growth. This event itself is taken as
-        // one page up; what more it was, nobody can tell.
-        count_from(process, mm);
-        process.rss_pages[(which & 3) as usize] -= 1;
+        // Of a child being forked or a program being executed.
+        return;
     }
     let now = resident_pages(mm, which);
     let counted = &mut process.rss_pages[(which & 3) as usize];
