@@ -4,7 +4,7 @@
 //! living process holds it: that is what a pin or a forgotten attachment looks like.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -71,7 +71,21 @@ fn held(row: &Value) -> bool {
         .is_some_and(|pids| !pids.is_empty())
 }
 
-fn list(bpftool: &PathBuf, kind: &str) -> Result<Vec<Value>, String> {
+/// bpftool asks for one id after the other and gives up at the first that is being freed, as some
+/// are while a tracer ends: then it is asked again.
+fn list(bpftool: &Path, kind: &str) -> Result<Vec<Value>, String> {
+    let mut failure = String::new();
+    let rows = within(Duration::from_secs(10), || match list_once(bpftool, kind) {
+        Ok(rows) => Some(rows),
+        Err(why) => {
+            failure = why;
+            None
+        }
+    });
+    rows.ok_or(failure)
+}
+
+fn list_once(bpftool: &Path, kind: &str) -> Result<Vec<Value>, String> {
     let output = Command::new(bpftool)
         .args(["-j", kind, "list"])
         .output()
