@@ -266,6 +266,10 @@ impl Collector {
         for (name, count) in self.model.anomalies().named() {
             loss.other.push((name.to_owned(), count));
         }
+        if self.detections.late() > 0 {
+            let name = "interpreters recognised late".to_owned();
+            loss.other.push((name, self.detections.late()));
+        }
         let (processes, owners, samples) = self.model.finish(clock::epoch_s());
         let (functions, frames, stacks) = self.symbols.into_tables().into_parts();
         Outcome {

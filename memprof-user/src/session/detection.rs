@@ -27,6 +27,9 @@ pub struct Detections {
     generations: HashMap<u32, u32>,
     /// Seen to be gone once without a record; the second time it counts.
     gone: HashSet<u32>,
+    /// Interpreters that already ran when they were recognised: what they grew until then stands
+    /// under interpreter start-up.
+    late: u64,
     warned: HashSet<String>,
     warnings: Vec<String>,
 }
@@ -64,6 +67,11 @@ impl Detections {
         self.gone.insert(pid)
     }
 
+    /// How many interpreters were recognised after they had begun to run.
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
     pub fn into_warnings(self) -> Vec<String> {
         self.warnings
     }
@@ -84,11 +92,14 @@ impl Detections {
                 continue;
             };
             match self.detector.detect(&target) {
-                Ok(Detection::Python(interpreter)) => found.push(Found {
-                    pid,
-                    generation: self.generations.get(&pid).copied().unwrap_or(0),
-                    interpreter: *interpreter,
-                }),
+                Ok(Detection::Python(interpreter)) => {
+                    self.late += u64::from(interpreter.is_confirmed);
+                    found.push(Found {
+                        pid,
+                        generation: self.generations.get(&pid).copied().unwrap_or(0),
+                        interpreter: *interpreter,
+                    });
+                }
                 Ok(Detection::NotYet) if left > 0 => {
                     self.wanted.insert(pid, left - 1);
                 }

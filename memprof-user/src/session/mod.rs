@@ -13,7 +13,6 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 
 use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables};
 use crate::error::{Error, Result};
@@ -184,8 +183,6 @@ impl Session {
     pub async fn run(mut self, command: String, mut launched: Option<&mut Launched>) -> Outcome {
         self.sampler.sample(&mut self.collector);
         let mut status = StatusLine::new(self.options.quiet);
-        let mut tick = tokio::time::interval(self.options.interval.min(LONGEST_TICK));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut next_sample = Instant::now() + self.options.interval;
         let mut signalled = false;
         let ending = loop {
@@ -196,6 +193,7 @@ impl Session {
             if left == Some(Duration::ZERO) {
                 break Ending::Duration;
             }
+            let next_look = next_sample.min(Instant::now() + LONGEST_TICK);
             tokio::select! {
                 biased;
                 number = self.interrupts.next() => match &mut launched {
@@ -213,7 +211,7 @@ impl Session {
                         break Ending::Signal;
                     }
                 }
-                _ = tick.tick() => {}
+                () = tokio::time::sleep_until(next_look.into()) => {}
             }
             while self.drain(BATCH) {
                 // A storm must not keep a signal or the clock waiting.
@@ -224,7 +222,11 @@ impl Session {
             self.collector.settle();
             let now = Instant::now();
             if now >= next_sample {
-                next_sample = now + self.options.interval;
+                // The grid is kept, and what was missed is not made up for: two samples of one
+                // moment say nothing.
+                while next_sample <= now {
+                    next_sample += self.options.interval;
+                }
                 self.catch_up();
                 self.sampler.sample(&mut self.collector);
             }
