@@ -112,6 +112,39 @@ pub struct LayoutOffer {
 }
 const _: () = assert!(size_of::<LayoutOffer>() == 112);
 
+/// Key of the `IMAGES` map: a file, as the kernel names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ImageKey {
+    /// `inode.i_ino`
+    pub inode: u64,
+    /// `super_block.s_dev`: major << 20 | minor.
+    pub device: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+}
+const _: () = assert!(size_of::<ImageKey>() == 16);
+
+/// Value of the `IMAGES` map: the file of an interpreter, so that the kernel side knows it at
+/// the moment at which a process maps it, before its first Python frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct KnownImage {
+    /// The layout of a process that maps the file at base 0: its addresses are to be raised by
+    /// the base.
+    pub layout: PythonLayout,
+    /// Address of the code segment (the lowest executable PT_LOAD) in the file's own address
+    /// space.
+    pub code_address: u64,
+    /// Offset of that segment in the file.
+    pub code_offset: u64,
+    /// 1: the file only runs at its own addresses (ET_EXEC), base 0.
+    pub fixed: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+}
+const _: () = assert!(size_of::<KnownImage>() == 104 + 24);
+
 /// The registers that tell whether two faults come from the same instance of one `rep`
 /// instruction (x86-64).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub mod loss;
 pub mod records;
 pub mod walk;
 
-pub use config::{KernelConfig, LayoutOffer, Process, Thread};
+pub use config::{ImageKey, KernelConfig, KnownImage, LayoutOffer, Process, Thread};
 pub use layout::PythonLayout;
 pub use loss::Loss;
 

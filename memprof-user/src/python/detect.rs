@@ -8,11 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memprof_common::PythonLayout;
+use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::calibrate::{self, ThreadState, thread_states};
 use super::identify::{identify, prove, row_of, unsupported};
 use super::image::{Facts, Images};
+use super::known;
 use super::versions::Offsets;
 use crate::target::{Mapping, Mappings, ProcessMemory, ReadMemory, Target};
 
@@ -55,6 +56,8 @@ pub struct Interpreter {
     pub is_shared: bool,
     /// The running process proved the layout; false before its initialisation.
     pub is_confirmed: bool,
+    /// Its file, for the kernel side to know the next process that maps it.
+    pub known: Option<(ImageKey, KnownImage)>,
 }
 
 impl Interpreter {
@@ -106,9 +109,21 @@ impl Detector {
                 chosen.facts.version.as_ref(),
                 "it is linked with musl: threads keep their data elsewhere than with glibc",
             ),
-            Ok(interpreter) => prove(&memory, interpreter),
+            Ok(interpreter) => {
+                let mut detection = prove(&memory, interpreter);
+                if let Detection::Python(interpreter) = &mut detection {
+                    interpreter.known = known::of_process(interpreter, chosen);
+                }
+                detection
+            }
             Err(unsupported) => unsupported,
         })
+    }
+
+    /// The interpreter that a program on disk is going to run: it is one, it needs a libpython,
+    /// or it is a script for one. Before its first process exists.
+    pub fn of_program(&mut self, path: &Path) -> Option<(ImageKey, KnownImage)> {
+        known::of_program(&mut self.images, path)
     }
 
     fn candidates<'a>(

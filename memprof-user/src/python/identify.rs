@@ -68,6 +68,7 @@ pub(super) fn identify(
         path: candidate.mapping.path.clone(),
         is_shared: is_library(&candidate.mapping.path),
         is_confirmed: false,
+        known: None,
     })
 }
 

@@ -108,6 +108,12 @@ impl Images {
         Ok(facts)
     }
 
+    /// What a file on disk is, by its path; None when it is no interpreter.
+    pub fn facts_of_file(&mut self, path: &Path) -> Option<Arc<Facts>> {
+        self.files_read += 1;
+        facts(File::open(path).ok()?, path).map(Arc::new)
+    }
+
     /// How many files were read, because they were not remembered.
     pub fn files_read(&self) -> usize {
         self.files_read

@@ -184,6 +184,24 @@ impl Image {
         Some(data)
     }
 
+    /// Values of the entries of the dynamic section with these tags (`DT_NEEDED`, `DT_RPATH`, …)
+    /// that are strings, in order.
+    pub fn dynamic_strings(&self, tags: &[u32]) -> Vec<String> {
+        let (Some(entries), Some(strings)) =
+            (self.section_data(".dynamic"), self.section_data(".dynstr"))
+        else {
+            return Vec::new();
+        };
+        // Elf64_Dyn { d_tag: i64, d_val: u64 }
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
+        entries
+            .chunks_exact(16)
+            .map(|entry| (number(&entry[..8]), number(&entry[8..])))
+            .filter(|(tag, _)| tags.iter().any(|wanted| u64::from(*wanted) == *tag))
+            .map(|(_, at)| String::from_utf8_lossy(string(&strings, at as usize)).into_owned())
+            .collect()
+    }
+
     /// What to add to the file's addresses in a process that maps it so. `mapping` is one of its
     /// executable mappings.
     pub fn base(&self, mapping: &Mapping) -> Option<u64> {

@@ -1,0 +1,174 @@
+//! Interpreters by file: what the kernel side needs to recognise one at the moment at which a
+//! process maps it. Told by processes seen before, or, for a program about to be started, by the
+//! files alone.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memprof_common::{ImageKey, KnownImage, PythonLayout};
+
+use super::detect::{Candidate, Interpreter};
+use super::identify::identify;
+use super::image::{Facts, Images};
+use crate::target::{Image, Mapping, ReadMemory};
+
+/// Scripts whose interpreter is a script whose interpreter …
+const MAX_SCRIPTS: usize = 4;
+/// Longest first line that the kernel looks at (BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h).
+const SHEBANG_BYTES: u64 = 256;
+/// DT_NEEDED, DT_RPATH, DT_RUNPATH (elf.h)
+const NEEDED: u32 = 1;
+const RPATHS: [u32; 2] = [15, 29];
+/// Where the loader looks besides: the multiarch and the usual folders.
+const LIBRARIES: [&str; 6] = [
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/lib",
+];
+
+/// From a process whose interpreter was found. None where the runtime is not the image's own (a
+/// COPY relocation): another process that maps the file need not have one.
+pub(super) fn of_process(
+    interpreter: &Interpreter,
+    candidate: &Candidate,
+) -> Option<(ImageKey, KnownImage)> {
+    let facts = &candidate.facts;
+    let own = candidate.base.wrapping_add(facts.runtime?);
+    if own != interpreter.runtime {
+        return None;
+    }
+    let (major, minor) = candidate.mapping.device;
+    let key = ImageKey {
+        inode: candidate.mapping.inode,
+        device: major << 20 | minor,
+        _padding: 0,
+    };
+    let base = candidate.base;
+    let mut layout = interpreter.layout;
+    layout.source_address = layout.source_address.wrapping_sub(base);
+    layout.finalizing_address = layout.finalizing_address.wrapping_sub(base);
+    if layout.image_end != 0 {
+        layout.image_start = layout.image_start.wrapping_sub(base);
+        layout.image_end = layout.image_end.wrapping_sub(base);
+    }
+    Some((key, image(layout, facts)?))
+}
+
+fn image(layout: PythonLayout, facts: &Facts) -> Option<KnownImage> {
+    let code = facts
+        .segments
+        .iter()
+        .filter(|segment| segment.executable)
+        .min_by_key(|segment| segment.address)?;
+    Some(KnownImage {
+        layout,
+        code_address: code.address,
+        code_offset: code.offset,
+        fixed: facts.fixed.into(),
+        _padding: 0,
+    })
+}
+
+/// From a program on disk.
+pub(super) fn of_program(images: &mut Images, path: &Path) -> Option<(ImageKey, KnownImage)> {
+    let mut program = fs::canonicalize(path).ok()?;
+    for _ in 0..MAX_SCRIPTS {
+        match script_interpreter(&program) {
+            Some(next) => program = fs::canonicalize(next).ok()?,
+            None => break,
+        }
+    }
+    if let Some(facts) = images.facts_of_file(&program) {
+        if facts.runtime_in_file {
+            return of_file(&program, facts);
+        }
+        return None;
+    }
+    let library = needed_libpython(&program)?;
+    let facts = images.facts_of_file(&library)?;
+    of_file(&library, facts)
+}
+
+/// Holds no memory: everything has to come from the file.
+struct Nothing;
+
+impl ReadMemory for Nothing {
+    fn read(&self, _: u64, _: &mut [u8]) -> bool {
+        false
+    }
+}
+
+fn of_file(path: &Path, facts: Arc<Facts>) -> Option<(ImageKey, KnownImage)> {
+    let metadata = fs::metadata(path).ok()?;
+    let device = metadata.dev();
+    let mapping = Mapping {
+        device: (rustix::fs::major(device), rustix::fs::minor(device)),
+        inode: metadata.ino(),
+        path: path.to_owned(),
+        ..Mapping::default()
+    };
+    let candidate = Candidate {
+        mapping: &mapping,
+        base: 0,
+        facts,
+    };
+    let runtime = candidate.facts.runtime;
+    let interpreter = identify(&Nothing, &candidate, runtime).ok()?;
+    of_process(&interpreter, &candidate)
+}
+
+/// The program of a script's first line; `env` is looked through.
+fn script_interpreter(path: &Path) -> Option<PathBuf> {
+    let mut line = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(SHEBANG_BYTES).read_to_end(&mut line).ok()?;
+    let line = line.strip_prefix(b"#!")?;
+    let line = line.split(|&byte| byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split_ascii_whitespace();
+    let program = words.next()?;
+    if Path::new(program).file_name()? != "env" {
+        return Some(PathBuf::from(program));
+    }
+    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+    on_path(name)
+}
+
+/// A program as the shell finds it.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name));
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The libpython that the loader is going to map for this program.
+fn needed_libpython(program: &Path) -> Option<PathBuf> {
+    let image = Image::open(File::open(program).ok()?).ok()?;
+    let needed = image.dynamic_strings(&[NEEDED]);
+    let name = needed.iter().find(|name| name.starts_with("libpython"))?;
+    let origin = program.parent()?.to_string_lossy().into_owned();
+    let rpaths = image.dynamic_strings(&RPATHS);
+    let own = rpaths
+        .iter()
+        .flat_map(|paths| paths.split(':'))
+        .map(|path| {
+            path.replace("$ORIGIN", &origin)
+                .replace("${ORIGIN}", &origin)
+        });
+    let environment = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    own.chain(environment.split(':').map(str::to_owned))
+        .chain(LIBRARIES.map(str::to_owned))
+        .filter(|folder| !folder.is_empty())
+        .map(|folder| Path::new(&folder).join(name))
+        .find_map(|library| fs::canonicalize(library).ok())
+}
