@@ -10,16 +10,20 @@
 //! `skipped: TEST: WHY` to stderr, so that skips can be counted.
 
 pub mod browser;
+pub mod cgroup;
+pub mod checkpoint;
 pub mod dat;
 pub mod errors;
 pub mod folded;
 pub mod gate;
 pub mod http;
 pub mod machine;
+pub mod pages;
 pub mod process;
 pub mod program;
 pub mod report;
 pub mod residue;
 pub mod service;
 pub mod session;
+pub mod torture;
 pub mod truth;

@@ -1,0 +1,156 @@
+//! Whose the bytes are: touched against mapped, copied against grown, each function's part.
+
+use memprof_tests::gate::Gate;
+use memprof_tests::machine::{self, require, workload};
+use memprof_tests::process::{rss, wait_asleep};
+use memprof_tests::program::Program;
+use memprof_tests::session::Session;
+use memprof_tests::truth::{self, Growth, KIB, MIB, Tolerance, Worker};
+use rustix::process::Signal;
+
+/// The bounds.
+const GROSS: Tolerance = Tolerance {
+    percent: 0.5,
+    floor: 64 * KIB,
+};
+const NET: Tolerance = Tolerance {
+    percent: 1.0,
+    floor: 64 * KIB,
+};
+const COW: Tolerance = Tolerance {
+    percent: 2.0,
+    floor: 0,
+};
+const TOUCHED: Tolerance = Tolerance {
+    percent: 1.0,
+    floor: 64 * KIB,
+};
+
+const BLOCK: u64 = 512 * MIB;
+
+#[test]
+fn a_block_is_mapped_whole_and_resident_as_far_as_touched() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter("3.12")) else {
+        return;
+    };
+    let ready = Gate::new(session.dir(), "ready");
+    let go = Gate::new(session.dir(), "go");
+    let mut command = std::process::Command::new(python);
+    command
+        .arg(workload("touched.py"))
+        .args(["--ready", ready.path(), "--go", go.path()]);
+    let target = Program::start(&mut command);
+    for percent in (0..=100).step_by(10) {
+        assert!(ready.wait().starts_with("begin "), "begin of {percent} %");
+        wait_asleep(target.pid());
+        let before = rss(target.pid()).expect("the program is there");
+        let tracer = session.attach(target.pid(), &["--force"]);
+        go.open();
+        let stop = ready.wait();
+        assert!(
+            stop.starts_with(&format!("{percent} ")),
+            "{percent}: {stop}"
+        );
+        wait_asleep(target.pid());
+        let grown = rss(target.pid()).expect("the program is there") - before;
+        tracer.signal(Signal::INT);
+        tracer.finish().expect_code(0);
+        let report = session.report();
+        // 0 % touched: there is a row for what it mapped all the same.
+        let row = report.function("block", "touched.py");
+        let touched = (BLOCK / 100 * percent).next_multiple_of(4 * KIB);
+        TOUCHED.check(&format!("net of block at {percent} %"), row.net, touched);
+        TOUCHED.check(&format!("RSS at {percent} %"), grown, touched);
+        let mapped = row.mapped.expect("functions have a key `mapped`");
+        TOUCHED.check(&format!("mapped at {percent} %"), mapped, BLOCK);
+        go.open();
+    }
+    target.finish().expect_code(0);
+}
+
+#[test]
+fn copies_after_fork_belong_to_who_writes_on_3_11() {
+    copies("3.11");
+}
+
+#[test]
+fn copies_after_fork_belong_to_who_writes_on_3_12() {
+    copies("3.12");
+}
+
+#[test]
+fn copies_after_fork_belong_to_who_writes_on_3_13() {
+    copies("3.13");
+}
+
+fn copies(version: &str) {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter(version)) else {
+        return;
+    };
+    let (python, script) = (python, workload("prefork.py"));
+    let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
+    let words = ["run", "-o", "out", "--", &python, &script, "--workers", "4"];
+    let workers: Vec<Worker> = truth::parse(&session.run(&words).stdout);
+    assert_eq!(workers.len(), 4, "workers that told their truth");
+    session.report().assert_nothing_lost();
+    for worker in &workers {
+        let report = session.report_of(worker.pid);
+        let row = report.function("unshare", "prefork.py");
+        let truth = worker.truth["unshare"];
+        assert!(truth > 16 * MIB, "the program unshares: {truth}");
+        COW.check(&format!("cow of unshare in {}", worker.pid), row.cow, truth);
+        // A copied page was resident before and is resident after.
+        assert!(row.gross <= 256 * KIB, "copies are no growth: {row:?}");
+        let process = report.process(worker.pid);
+        assert!(process.cow >= row.cow, "{process:?}");
+        assert_eq!(process.gross - process.freed, process.net, "{process:?}");
+    }
+}
+
+#[test]
+fn each_function_has_its_bytes_on_3_10() {
+    growth("3.10");
+}
+
+#[test]
+fn each_function_has_its_bytes_on_3_11() {
+    growth("3.11");
+}
+
+#[test]
+fn each_function_has_its_bytes_on_3_12() {
+    growth("3.12");
+}
+
+#[test]
+fn each_function_has_its_bytes_on_3_13() {
+    growth("3.13");
+}
+
+fn growth(version: &str) {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter(version)) else {
+        return;
+    };
+    let script = workload("growth.py");
+    let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
+    let ended = session.run(&["run", "-o", "out", "--", &python, &script]);
+    let truth = &truth::parse::<Growth>(&ended.stdout)[0];
+    let report = session.report();
+    report.assert_nothing_lost();
+    report.assert_shares(0.995, 0.90);
+    for (name, amounts) in &truth.truth {
+        let row = report.function(name, "growth.py");
+        let bytes = |amount: i64| u64::try_from(amount).unwrap_or(0);
+        GROSS.check(&format!("gross of {name}"), row.gross, bytes(amounts.gross));
+        NET.check(&format!("net of {name}"), row.net, bytes(amounts.net));
+    }
+}

@@ -1,0 +1,116 @@
+//! Every way in which pages come and go, C's and Python's: at each of several hundred stops the
+//! tracer's amounts and places equal the kernel's, to the page.
+//!
+//! `TORTURE_CASES=name,…` leaves out all other cases of torture.py. The table of cases is printed:
+//! `cargo test -p memprof-tests --test torture -- --nocapture`.
+
+use std::collections::BTreeMap;
+
+use memprof_tests::machine::require;
+use memprof_tests::session::Session;
+use memprof_tests::torture::{self, Compared, Walk};
+use memprof_tests::truth::{self, KIB, Tolerance};
+use serde::Deserialize;
+
+#[test]
+fn cases_of_c_on_3_10() {
+    c("3.10");
+}
+
+#[test]
+fn cases_of_c_on_3_12() {
+    c("3.12");
+}
+
+#[test]
+fn cases_of_c_on_3_13() {
+    c("3.13");
+}
+
+#[test]
+fn cases_of_c_on_debians_static_3_11() {
+    c("debian");
+}
+
+#[test]
+fn cases_of_python_on_3_10() {
+    heap("3.10");
+}
+
+#[test]
+fn cases_of_python_on_3_12() {
+    heap("3.12");
+}
+
+#[test]
+fn cases_of_python_on_3_13() {
+    heap("3.13");
+}
+
+/// What torture.py prints.
+#[derive(Deserialize)]
+struct Done {
+    pid: u32,
+    cases: BTreeMap<String, i64>,
+}
+
+fn c(version: &str) {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(torture::python(version)) else {
+        return;
+    };
+    let Some(library) = require(torture::library(session.dir())) else {
+        return;
+    };
+    let (library, scratch) = (library.to_string_lossy(), session.dir().to_string_lossy());
+    let mut words = vec!["--library", &library, "--scratch", &scratch];
+    let chosen = std::env::var("TORTURE_CASES").unwrap_or_default();
+    if !chosen.is_empty() {
+        words.extend(["--cases", &chosen]);
+    }
+    let compared = Walk::start(&session, &python, "torture.py", &words).compare();
+    let done = truth::parse::<Done>(&compared.ended.stdout).remove(0);
+    for (case, errno) in done.cases.iter().filter(|&(_, &bytes)| bytes < 0) {
+        require::<()>(Err(format!("{case}: errno {}", -errno)));
+    }
+    compared.assert_exact();
+    assert!(
+        !chosen.is_empty() || compared.checkpoints() >= 300,
+        "{} checkpoints",
+        compared.checkpoints()
+    );
+    check_owners(&session, &done);
+}
+
+/// The growth of each case stands under the Python function that called it.
+#[track_caller]
+fn check_owners(session: &Session, done: &Done) {
+    let report = session.report_of(done.pid);
+    report.assert_nothing_lost();
+    // A case's own stack and its first look into its library: a few windows of 16 file pages.
+    let near = Tolerance {
+        percent: 2.0,
+        floor: 256 * KIB,
+    };
+    for (case, &bytes) in done.cases.iter().filter(|&(_, &bytes)| bytes > 0) {
+        let gross = report.gross(case, "torture.py");
+        near.check(&format!("gross of {case}"), gross, bytes.unsigned_abs());
+    }
+    let process = report.process(done.pid);
+    assert_eq!(process.gross - process.freed, process.net, "{process:?}");
+    assert_eq!(process.unattributed, 0, "{process:?}");
+}
+
+fn heap(version: &str) {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(torture::python(version)) else {
+        return;
+    };
+    let compared: Compared = Walk::start(&session, &python, "torture_heap.py", &[]).compare();
+    compared.assert_exact();
+    session.report_of(compared.pid).assert_nothing_lost();
+}
