@@ -208,7 +208,9 @@ impl<'a> Walk<'a> {
     ) {
         let who = if pid == self.pid() { "" } else { " (child)" };
         let at = format!("{}/{}{who}", stop.case, stop.step);
-        let copied = self.copied_bytes(pid, truth);
+        // A new program has other pages at the same addresses.
+        let executed = stop.step == "executed" && stop.pid == pid;
+        let copied = (!executed).then(|| self.copied_bytes(pid, truth)).flatten();
         // A child begins with its parent's errors.
         let (was, carried) = (
             self.known_off(&self.off, pid),

@@ -12,8 +12,9 @@ use memprof_tests::process::{rss, wait_asleep};
 use memprof_tests::program::{Ended, Program};
 use memprof_tests::session::Session;
 use memprof_tests::torture::Walk;
-use memprof_tests::truth::{KIB, MIB, Tolerance};
+use memprof_tests::truth::{self, KIB, MIB, Tolerance};
 use rustix::process::Signal;
+use serde::Deserialize;
 
 /// What the interpreter needs, several times over; small, so that reclaim comes soon.
 const LIMIT: u64 = 96 * MIB;
@@ -173,8 +174,8 @@ fn sigkill_finds_the_last_count() {
 #[test]
 fn ten_thousand_forks_stay_right_and_end() {
     const FORKS: usize = 10_000;
-    // 6 ms a fork on this project's machines without a tracer would be slow; ten times that.
-    const LIMIT: Duration = Duration::from_secs(600);
+    // 5 ms a fork with a tracer built for debugging, on 2 CPUs: ten times that is a hang.
+    const TIME: Duration = Duration::from_secs(500);
     let Some(session) = Session::open() else {
         return;
     };
@@ -185,7 +186,7 @@ fn ten_thousand_forks_stay_right_and_end() {
     let count = FORKS.to_string();
     let walk = Walk::start(&session, &python, "many_forks.py", &["--count", &count]);
     let compared = walk.compare();
-    assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+    assert!(started.elapsed() < TIME, "{:?}", started.elapsed());
     compared.assert_exact();
     let report = session.report();
     report.assert_nothing_lost();
@@ -194,25 +195,18 @@ fn ten_thousand_forks_stay_right_and_end() {
         .iter()
         .filter(|row| row.ppid == compared.pid);
     assert_eq!(children.count(), FORKS, "children in the report");
-    let gross = report.gross("child", "many_forks.py");
+    let told = truth::parse::<Touched>(&compared.ended.stdout).remove(0);
+    assert!(told.touched >= FORKS as u64 * 64 * KIB, "{told:?}");
     let near = Tolerance {
         percent: 2.0,
         floor: 0,
     };
-    near.check(
-        "what the children grew",
-        self_bytes(&report),
-        FORKS as u64 * 64 * KIB,
-    );
-    assert!(gross >= FORKS as u64 * 64 * KIB, "gross of child: {gross}");
+    let gross = report.gross("touch", "many_forks.py");
+    near.check("gross of touch", gross, told.touched);
 }
 
-/// What was touched on the line of touch(): a new process maps pages of the interpreter's file too.
-fn self_bytes(report: &memprof_tests::report::Report) -> u64 {
-    let source = workload("many_forks.py");
-    let lines = memprof_tests::truth::lines_of(&source, "touch", "area[offset] = 1");
-    let rows = report.lines.iter();
-    rows.filter(|row| row.file.ends_with("/many_forks.py") && row.line == lines[0])
-        .map(|row| row.self_gross)
-        .sum()
+/// What many_forks.py prints.
+#[derive(Debug, Deserialize)]
+struct Touched {
+    touched: u64,
 }
