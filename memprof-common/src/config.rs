@@ -59,7 +59,7 @@ pub struct Pending {
     pub end: u64,
     /// Stack id.
     pub stack: u64,
-    /// Time of the last fault.
+    /// Time of one of the last 16 faults.
     pub time_ns: u64,
     /// Thread. 0: nothing pending.
     pub tid: u32,
@@ -73,6 +73,8 @@ pub struct Pending {
     pub op: u32,
     /// `Header::flags`.
     pub flags: u32,
+    /// Registers at the last fault, when it was one in user mode.
+    pub rep: RepState,
 }
 
 /// Value of the `PROCESSES` map, keyed by pid (tgid): one a traced process.
@@ -87,6 +89,13 @@ pub struct Process {
     pub mm: u64,
     /// Resident pages by member after the last event.
     pub rss_pages: [i64; member::COUNT],
+    /// The shared part of the kernel's count of anonymous pages after the last event. A huge page
+    /// always goes there, so while it stands still, pages came one by one.
+    pub anon_shared: i64,
+    /// Address of the last instruction that was looked at.
+    pub looked_at: u64,
+    /// The same when it is a byte-wise `rep stos`/`rep movs`, else 0.
+    pub rep_ip: u64,
     /// The range not yet sent.
     pub pending: Pending,
     /// 1 while a CPU works on `pending`.
@@ -95,7 +104,7 @@ pub struct Process {
     /// program never meets an old stack.
     pub generation: u32,
 }
-const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 56 + 8);
+const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 24 + 88 + 8);
 
 /// Value of the `LAYOUTS` map, keyed by pid: a layout found after the process was traced (it has
 /// just been executed), for the kernel side to take over. It writes its own entry in `PROCESSES`
@@ -160,7 +169,10 @@ pub struct RepState {
     pub left: u64,
 }
 
-/// Values of [`Thread::fault`].
+/// Entries of the `FAULTS` map, a power of two; a thread's is its tid modulo this.
+pub const FAULT_SLOTS: u32 = 1 << 16;
+
+/// Values of [`Fault::kind`].
 pub mod fault {
     /// No fault since the last growth was placed.
     pub const NONE: u32 = 0;
@@ -170,35 +182,40 @@ pub mod fault {
     pub const KERNEL: u32 = 2;
 }
 
+/// Value of the `FAULTS` map: the fault a thread is in.
+///
+/// An array, since the verifier turns its lookup into an addition, while every fault of every
+/// process on the machine pays for a look into a hash map. Threads whose tids collide share an
+/// entry: who finds another's tid in it does not know the place of its growth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Fault {
+    /// 1 once a traced thread has had this entry: until then nobody else looks further.
+    pub watched: u32,
+    /// Whose fault it is.
+    pub tid: u32,
+    /// One of [`fault`].
+    pub kind: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+    /// Its address.
+    pub address: u64,
+    /// Id of a stack that the user side has: the last one of the thread here.
+    pub stack: u64,
+}
+const _: () = assert!(size_of::<Fault>() == 32);
+
 /// Value of the `THREADS` map, keyed by tid: one a thread of a traced process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Thread {
     /// Its process.
     pub pid: u32,
-    /// One of [`fault`].
-    pub fault: u32,
-    /// Address of the last fault.
-    pub fault_address: u64,
-    /// Registers at the last fault.
-    pub rep: RepState,
-    /// Registers at the fault whose stack is `stack`.
-    pub walked: RepState,
-    /// Id of the last stack of this thread.
-    pub stack: u64,
-    /// `walk_result` of the last walk.
-    pub op: u32,
-    /// `flag` bits of the last walk.
-    pub flags: u32,
-    /// Instruction address that is known to hold a byte-wise `rep stos`/`rep movs`.
-    pub rep_ip: u64,
     /// System call under way that changes the address space, as number + 1. 0: none.
     pub syscall: u32,
-    /// 1 once its process has been counted for the first time ([`Process::mm`] is set).
-    pub met: u32,
     /// Its first four arguments.
     pub arguments: [u64; 4],
     /// Pages by member that became resident inside it without a fault (populate).
     pub populated_pages: [u32; member::COUNT],
 }
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 32 + 16 + 8 + 8 + 32 + 16);
+const _: () = assert!(size_of::<Thread>() == 8 + 32 + 16);

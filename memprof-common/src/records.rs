@@ -82,7 +82,7 @@ pub mod member {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Growth {
-    /// `op`: one of [`walk_result`]. `time_ns`: of the last fault merged.
+    /// `op`: one of [`walk_result`]. `time_ns`: of one of the last 16 faults merged.
     pub header: Header,
     /// First byte of the first page.
     pub start: u64,

@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
     programs::BtfTracePointContext,
 };
-use memprof_common::{Process, Thread, records::member};
+use memprof_common::{Process, records::member};
 
 use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
 
@@ -87,11 +87,16 @@ pub fn thread_pointer(task: Structure) -> u64 {
     task.field(config!(task_fsbase) as usize)
 }
 
-/// True while the task is inside a system call; a fault in user mode leaves -1 there.
+/// The registers with which the task last entered the kernel from user mode.
 #[inline(always)]
-pub fn in_system_call(task: Structure) -> bool {
+pub fn registers(task: Structure) -> Structure {
     // SAFETY: the helper takes a `task_struct`, which the verifier checks.
-    let registers = Structure(unsafe { bpf_task_pt_regs(task.0 as *mut _) } as *const u8);
+    Structure(unsafe { bpf_task_pt_regs(task.0 as *mut _) } as *const u8)
+}
+
+/// True inside a system call; a fault in user mode leaves -1 there.
+#[inline(always)]
+pub fn in_system_call(registers: Structure) -> bool {
     registers.field::<i64>(regs::ORIG_AX) != -1
 }
 
@@ -188,6 +193,15 @@ pub fn resident_pages(mm: Structure, which: u32) -> i64 {
     pages
 }
 
+/// The part of the count of anonymous pages that all CPUs share. A CPU keeps changes for itself
+/// until they reach `percpu_counter_batch`, which is 32, or twice the CPUs if that is more
+/// (lib/percpu_counter.c).
+#[inline(always)]
+pub fn shared_anon_pages(mm: Structure) -> i64 {
+    let counter = config!(mm_rss_stat) as usize + config!(percpu_counter_size) as usize;
+    mm.field(counter + config!(percpu_counter_count) as usize)
+}
+
 /// Takes the address space's counts as they are: what follows is growth.
 #[inline(always)]
 pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] {
@@ -198,6 +212,7 @@ pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] 
         resident_pages(mm, member::SHMEM),
     ];
     process.mm = mm.address();
+    process.anon_shared = shared_anon_pages(mm);
     process.rss_pages = pages;
     pages
 }
@@ -205,16 +220,12 @@ pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] 
 /// Counts a process that was attached to, before the fault or the call that is beginning changes
 /// anything. The user side cannot: it knows no `mm_struct`.
 #[inline(always)]
-pub fn meet(thread: &mut Thread, pid: u32) {
-    if thread.met != 0 {
+pub fn meet(process: &mut Process) {
+    if process.mm != 0 {
         return;
     }
-    thread.met = 1;
-    let Some(process) = maps::process(pid) else {
-        return;
-    };
     let mm = mm_of(current());
-    if process.mm == 0 && mm.address() != 0 {
+    if !mm.is_null() {
         count_from(process, mm);
     }
 }

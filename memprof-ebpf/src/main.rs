@@ -8,7 +8,7 @@
 #![no_main]
 #![expect(
     internal_features,
-    reason = "compare-and-exchange: the BPF target has no AtomicU32 methods for it"
+    reason = "atomics: the BPF target's own types have no methods for them"
 )]
 #![feature(core_intrinsics)]
 

@@ -11,7 +11,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use memprof_common::{
-    KernelConfig, LayoutOffer, Loss, Process, Thread,
+    Fault, KernelConfig, LayoutOffer, Loss, Process, Thread,
+    config::FAULT_SLOTS,
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
@@ -72,6 +73,10 @@ pub static LAYOUTS: HashMap<u32, LayoutOffer> = HashMap::with_max_entries(1024, 
 /// Threads of traced processes, by tid.
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
+
+/// The faults that threads are in, by tid modulo [`FAULT_SLOTS`].
+#[map]
+pub static FAULTS: Array<Fault> = Array::with_max_entries(FAULT_SLOTS, 0);
 
 /// Stacks already sent, by id. An evicted one is sent again.
 #[map]
@@ -154,6 +159,18 @@ pub fn process(pid: u32) -> Option<&'static mut Process> {
 #[inline(always)]
 pub fn thread(tid: u32) -> Option<&'static mut Thread> {
     value(THREADS.get_ptr_mut(tid))
+}
+
+/// Where the fault of a thread is kept; None for a thread that is surely not traced.
+#[inline(always)]
+pub fn fault(tid: u32) -> Option<&'static mut Fault> {
+    fault_slot(tid).filter(|fault| fault.watched != 0)
+}
+
+/// The same, for threads yet to be traced.
+#[inline(always)]
+pub fn fault_slot(tid: u32) -> Option<&'static mut Fault> {
+    value(FAULTS.get_ptr_mut(tid % FAULT_SLOTS))
 }
 
 /// The layout that the user side offers to a process.

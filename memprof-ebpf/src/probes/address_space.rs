@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     PAGE_BYTES, Process, Thread,
-    config::fault,
+    config::{RepState, fault},
     layout::thread_source,
     records::{AddressSpace, Growth, Header, flag, kind, member, space_op},
 };
@@ -124,6 +124,16 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
     }
 }
 
+/// What grows from now on has nothing to do with the last fault.
+#[inline(always)]
+fn forget_fault(tid: u32) {
+    if let Some(fault) = maps::fault(tid)
+        && fault.tid == tid
+    {
+        fault.kind = fault::NONE;
+    }
+}
+
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(ctx: BtfTracePointContext) {
     let id: i64 = ctx.arg(1);
@@ -145,9 +155,9 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
         registers.field(regs::DX),
         registers.field(regs::R10),
     ];
-    meet(thread, pid);
+    meet(process);
     thread.syscall = id as u32 + 1;
-    thread.fault = fault::NONE;
+    forget_fault(tid);
     thread.arguments = arguments;
     thread.populated_pages = [0; member::COUNT];
     if let Some(range) = taken_away(id, &arguments) {
@@ -227,7 +237,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
 /// Sends what became resident inside the call without a fault: MAP_POPULATE, mlock,
 /// MADV_POPULATE_*, or any growing call of a process under mlockall.
 #[inline(always)]
-fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id: i64, result: u64) {
+fn populated(process: &mut Process, thread: &Thread, pid: u32, tid: u32, id: i64, result: u64) {
     let pages = thread.populated_pages;
     if pages[0] | pages[1] | pages[3] == 0 {
         return;
@@ -242,9 +252,9 @@ fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id:
             (start, pages_up(first.wrapping_add(second)))
         }
     };
-    let captured = stack::capture(process, thread, pid, tid, thread_pointer(current()));
-    thread.fault = fault::NONE;
-    thread.stack = captured.id;
+    let captured = stack::capture(process, 0, pid, tid, thread_pointer(current()));
+    // The walk's own reads may have faulted.
+    forget_fault(tid);
     let mut send = |which: u32, pages: u32| {
         if pages == 0 {
             return;
@@ -258,14 +268,14 @@ fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id:
         let placed = flags & flag::UNPLACED == 0;
         emit::growth(
             process,
-            &Growth {
+            &mut Growth {
                 header: Header {
                     kind: kind::GROWTH,
                     op: captured.op,
                     pid,
                     tid,
                     flags,
-                    time_ns: emit::now(),
+                    time_ns: 0,
                 },
                 start: if placed { start } else { 0 },
                 end: if placed { end } else { 0 },
@@ -275,6 +285,7 @@ fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id:
                 member: which,
                 _padding: 0,
             },
+            RepState::default(),
         );
     };
     send(member::FILE, pages[0]);

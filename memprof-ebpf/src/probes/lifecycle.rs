@@ -24,12 +24,25 @@ const CLONE_THREAD: u64 = 0x10000;
 
 #[inline(always)]
 fn new_thread(tid: u32, pid: u32) {
+    if let Some(fault) = maps::fault_slot(tid) {
+        fault.watched = 1;
+    }
     let thread = Thread {
         pid,
         ..Thread::default()
     };
     if THREADS.insert(tid, thread, 0).is_err() {
         lose(Loss::UnknownThread);
+    }
+}
+
+/// Whoever has this tid next is another thread.
+#[inline(always)]
+fn forget_fault(tid: u32) {
+    if let Some(fault) = maps::fault(tid)
+        && fault.tid == tid
+    {
+        fault.tid = 0;
     }
 }
 
@@ -106,6 +119,8 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     new_thread(pid, pid);
     process.layout.thread_source = thread_source::NONE;
     process.layout.finalizing_address = 0;
+    process.looked_at = 0;
+    process.rep_ip = 0;
     process.generation = emit::generation();
     let mm = mm_of(task);
     if mm.is_null() {
@@ -130,6 +145,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
         return;
     };
     let _ = THREADS.remove(tid);
+    forget_fault(tid);
     let signal = task.follow(config!(task_signal) as usize);
     let live: i32 = signal.field(config!(signal_live) as usize);
     if live > 0 {
