@@ -43,10 +43,30 @@ pub struct KernelConfig {
     pub no_shortcut: u32,
     /// `task_struct.flags`
     pub task_flags: u32,
+    /// `task_struct.files`
+    pub task_files: u32,
+    /// `files_struct.fdt`
+    pub files_fdt: u32,
+    /// `fdtable.max_fds`
+    pub fdtable_max_fds: u32,
+    /// `fdtable.fd`
+    pub fdtable_fd: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `inode.i_ino`
+    pub inode_ino: u32,
+    /// `inode.i_sb`
+    pub inode_sb: u32,
+    /// `super_block.s_dev`
+    pub super_dev: u32,
+    /// `mm_struct.exe_file`
+    pub mm_exe_file: u32,
+    /// `mm_struct.start_code`
+    pub mm_start_code: u32,
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 72);
+const _: () = assert!(size_of::<KernelConfig>() == 112);
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.
@@ -153,6 +173,21 @@ pub struct KnownImage {
     pub _padding: u32,
 }
 const _: () = assert!(size_of::<KnownImage>() == 104 + 24);
+
+impl KnownImage {
+    /// The layout of a process that maps the file at `base`.
+    #[inline(always)]
+    pub fn layout_at(&self, base: u64) -> PythonLayout {
+        let mut layout = self.layout;
+        layout.source_address = layout.source_address.wrapping_add(base);
+        layout.finalizing_address = layout.finalizing_address.wrapping_add(base);
+        if layout.image_end != 0 {
+            layout.image_start = layout.image_start.wrapping_add(base);
+            layout.image_end = layout.image_end.wrapping_add(base);
+        }
+        layout
+    }
+}
 
 /// The registers that tell whether two faults come from the same instance of one `rep`
 /// instruction (x86-64).

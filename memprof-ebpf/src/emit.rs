@@ -13,7 +13,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use memprof_common::{
     Loss, PAGE_BYTES, Process,
     config::{Pending, RepState},
-    records::{AddressSpace, Growth, Header, Task, flag, kind, space_op},
+    records::{AddressSpace, Growth, Header, Interpreter, Task, flag, kind, space_op},
 };
 
 use crate::maps::{EVENTS, WithTail, lose};
@@ -223,6 +223,18 @@ pub fn address_space(record: &AddressSpace) {
         Some(mut entry) => {
             entry.write(*record);
             entry.submit(flags);
+        }
+        None => lose(Loss::RingControl),
+    }
+}
+
+/// Tells that an interpreter was recognised; comes before its first stack.
+#[inline(always)]
+pub fn interpreter(record: &Interpreter) {
+    match EVENTS.reserve::<Interpreter>(0) {
+        Some(mut entry) => {
+            entry.write(*record);
+            entry.submit(NO_WAKEUP);
         }
         None => lose(Loss::RingControl),
     }

@@ -8,13 +8,15 @@ use aya_ebpf::{
     },
     programs::BtfTracePointContext,
 };
-use memprof_common::{Process, records::member};
+use memprof_common::{ImageKey, Process, records::member};
 
 use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
 
 /// x86-64 `struct pt_regs` (arch/x86/include/asm/ptrace.h): fixed by the system-call ABI.
 pub mod regs {
     pub const R10: usize = 56;
+    pub const R9: usize = 64;
+    pub const R8: usize = 72;
     pub const CX: usize = 88;
     pub const DX: usize = 96;
     pub const SI: usize = 104;
@@ -109,6 +111,54 @@ fn read_kernel<const N: usize>(address: u64) -> Option<[u8; N]> {
         bpf_probe_read_kernel(bytes.as_mut_ptr().cast(), N as u32, address as *const _) != 0
     };
     if failed { None } else { Some(bytes) }
+}
+
+/// A word of kernel memory; 0 when it is not there.
+#[inline(always)]
+fn kernel_word(address: u64) -> u64 {
+    read_kernel(address).map_or(0, u64::from_ne_bytes)
+}
+
+/// A number of four bytes of kernel memory; 0 when it is not there.
+#[inline(always)]
+fn kernel_int(address: u64) -> u32 {
+    read_kernel(address).map_or(0, u32::from_ne_bytes)
+}
+
+/// Address of the `struct file` behind a descriptor of the current task; 0 without one.
+#[inline(always)]
+pub fn file_of_descriptor(task: Structure, descriptor: u64) -> u64 {
+    let files = task.follow(config!(task_files) as usize).address();
+    let table = kernel_word(files.wrapping_add(config!(files_fdt) as u64));
+    if descriptor >= kernel_int(table.wrapping_add(config!(fdtable_max_fds) as u64)) as u64 {
+        return 0;
+    }
+    let entries = kernel_word(table.wrapping_add(config!(fdtable_fd) as u64));
+    kernel_word(entries.wrapping_add(descriptor * 8))
+}
+
+/// Address of the `struct file` of the program that was executed; 0 without one.
+#[inline(always)]
+pub fn file_of_program(mm: Structure) -> u64 {
+    kernel_word(mm.address().wrapping_add(config!(mm_exe_file) as u64))
+}
+
+/// What names a file; None when there is none.
+#[inline(always)]
+pub fn image_key(file: u64) -> Option<ImageKey> {
+    if file == 0 {
+        return None;
+    }
+    let inode = kernel_word(file.wrapping_add(config!(file_inode) as u64));
+    if inode == 0 {
+        return None;
+    }
+    let superblock = kernel_word(inode.wrapping_add(config!(inode_sb) as u64));
+    Some(ImageKey {
+        inode: kernel_word(inode.wrapping_add(config!(inode_ino) as u64)),
+        device: kernel_int(superblock.wrapping_add(config!(super_dev) as u64)),
+        _padding: 0,
+    })
 }
 
 /// The distance from a per-CPU pointer to each CPU's copy.
@@ -228,4 +278,11 @@ pub fn meet(process: &mut Process) {
     if !mm.is_null() {
         count_from(process, mm);
     }
+}
+
+/// All resident pages of a process, as of its last event.
+#[inline(always)]
+pub fn all_resident(process: &Process) -> i64 {
+    let pages = &process.rss_pages;
+    pages[member::FILE as usize] + pages[member::ANON as usize] + pages[member::SHMEM as usize]
 }

@@ -14,6 +14,7 @@
 
 mod code;
 mod emit;
+mod images;
 mod kernel;
 mod maps;
 mod memory;

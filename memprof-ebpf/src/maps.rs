@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use memprof_common::{
-    Fault, KernelConfig, LayoutOffer, Loss, Process, Thread,
+    Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread,
     config::FAULT_SLOTS,
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
@@ -40,6 +40,16 @@ pub static CONFIG: KernelConfig = KernelConfig {
     follow_forks: 0,
     no_shortcut: 0,
     task_flags: 0,
+    task_files: 0,
+    files_fdt: 0,
+    fdtable_max_fds: 0,
+    fdtable_fd: 0,
+    file_inode: 0,
+    inode_ino: 0,
+    inode_sb: 0,
+    super_dev: 0,
+    mm_exe_file: 0,
+    mm_start_code: 0,
     _padding: 0,
 };
 
@@ -69,6 +79,10 @@ pub static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(8192, 0)
 /// Layouts that the user side found after an exec, by pid.
 #[map]
 pub static LAYOUTS: HashMap<u32, LayoutOffer> = HashMap::with_max_entries(1024, 0);
+
+/// Interpreters by file, written by the user side.
+#[map]
+pub static IMAGES: HashMap<ImageKey, KnownImage> = HashMap::with_max_entries(256, 0);
 
 /// Threads of traced processes, by tid.
 #[map]
@@ -171,6 +185,12 @@ pub fn fault(tid: u32) -> Option<&'static mut Fault> {
 #[inline(always)]
 pub fn fault_slot(tid: u32) -> Option<&'static mut Fault> {
     value(FAULTS.get_ptr_mut(tid % FAULT_SLOTS))
+}
+
+/// The interpreter that this file is.
+#[inline(always)]
+pub fn known_image(key: &ImageKey) -> Option<&'static KnownImage> {
+    value(IMAGES.get_ptr_mut(key)).map(|image| &*image)
 }
 
 /// The layout that the user side offers to a process.

@@ -13,8 +13,8 @@ use memprof_common::{
 };
 
 use crate::{
-    emit,
-    kernel::{Structure, current, meet, mm_of, regs, thread_pointer},
+    emit, images,
+    kernel::{Structure, all_resident, current, meet, mm_of, regs, thread_pointer},
     maps::{self, config},
     memory::user_word,
     stack,
@@ -93,6 +93,7 @@ fn send(process: &mut Process, pid: u32, tid: u32, op: u16, range: (u64, u64), n
         len: range.1,
         new_start: new.0,
         new_len: new.1,
+        rss_pages: all_resident(process),
     });
 }
 
@@ -218,7 +219,12 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
         }
         call::MMAP => {
             let file_code = third & PROT_EXEC != 0 && fourth & MAP_ANONYMOUS == 0;
-            if file_code && process.layout.thread_source == thread_source::NONE {
+            let descriptor: u64 = registers.field(regs::R8);
+            let offset: u64 = registers.field(regs::R9);
+            if file_code
+                && process.layout.thread_source == thread_source::NONE
+                && !images::mapped(process, descriptor, offset, result, (pid, tid))
+            {
                 send(
                     process,
                     pid,

@@ -8,11 +8,11 @@ use aya_log_ebpf::debug;
 use memprof_common::{
     Loss, Process, Thread,
     layout::thread_source,
-    records::{Header, Task, kind, member, task_op},
+    records::{Header, Task, kind, task_op},
 };
 
 use crate::{
-    emit,
+    emit, images,
     kernel::{Structure, count_from, mm_of},
     maps::{self, PROCESSES, THREADS, config, lose},
     stack,
@@ -133,6 +133,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
         shares_memory: 0,
         rss_pages,
     });
+    images::executed(process, task, (pid, pid));
     debug!(&ctx, "exec: {}", pid);
 }
 
@@ -157,7 +158,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
         header: header(task_op::EXIT, pid, tid),
         other: status,
         shares_memory: 0,
-        rss_pages: [0; member::COUNT],
+        rss_pages: process.rss_pages,
     });
     let _ = PROCESSES.remove(pid);
     debug!(&ctx, "exit: {} status {}", pid, status);

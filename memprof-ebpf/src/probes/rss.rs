@@ -60,18 +60,17 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
     } else {
         (fault::NONE, 0)
     };
-    let exiting = exiting(task);
+    if exiting(task) {
+        // The whole address space goes: no growth, whatever the last fault was. The counts stay
+        // as they were before, for the record of the exit.
+        return;
+    }
     let placed = match at {
-        _ if exiting => false,
         fault::USER => !in_system_call(registers),
         fault::KERNEL => true,
         _ => false,
     };
     let delta = grown(process, mm, which, placed);
-    if exiting {
-        // The whole address space goes: no growth, whatever the last fault was.
-        return;
-    }
     let mut rep = RepState::default();
     if placed && at == fault::USER {
         rep = rep_state(registers);

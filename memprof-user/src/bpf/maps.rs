@@ -2,7 +2,7 @@
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use memprof_common::{
-    Fault, LayoutOffer, Loss, Process, PythonLayout, Thread,
+    Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread,
     config::FAULT_SLOTS,
     records::{Growth, Header, kind},
 };
@@ -41,6 +41,7 @@ pub struct Tables {
     threads: HashMap<MapData, u32, Pod<Thread>>,
     faults: Array<MapData, Pod<Fault>>,
     layouts: HashMap<MapData, u32, Pod<LayoutOffer>>,
+    images: HashMap<MapData, Pod<ImageKey>, Pod<KnownImage>>,
     loss: PerCpuArray<MapData, u64>,
 }
 
@@ -61,6 +62,7 @@ impl Tables {
             threads: HashMap::try_from(take("THREADS")?).map_err(|_| stale_object())?,
             faults: Array::try_from(take("FAULTS")?).map_err(|_| stale_object())?,
             layouts: HashMap::try_from(take("LAYOUTS")?).map_err(|_| stale_object())?,
+            images: HashMap::try_from(take("IMAGES")?).map_err(|_| stale_object())?,
             loss: PerCpuArray::try_from(take("LOSS")?).map_err(|_| stale_object())?,
         })
     }
@@ -135,6 +137,12 @@ impl Tables {
         self.layouts
             .insert(pid, Pod(offer), 0)
             .map_err(|e| map_error("tell the kernel side of another interpreter", e))
+    }
+
+    /// Lets the kernel side recognise an interpreter by its file from now on. False when the table
+    /// is full: it is then recognised by a look at the process, some milliseconds later.
+    pub fn add_image(&mut self, key: ImageKey, image: &KnownImage) -> bool {
+        self.images.insert(Pod(key), Pod(*image), 0).is_ok()
     }
 
     /// Forgets an offer that nobody took.

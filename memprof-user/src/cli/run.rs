@@ -44,7 +44,7 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
         let mut session = Session::open(options)?;
         let mut launched = Launched::fork(&program, &arguments, user).map_err(cannot_start)?;
         forward_signals(launched.pid())?;
-        session.start(&mut launched)?;
+        session.start(&mut launched, &program)?;
         let outcome = session.run(command, Some(&mut launched)).await;
         Ok::<_, Error>((outcome, launched))
     })??;

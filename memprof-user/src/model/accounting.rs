@@ -138,6 +138,10 @@ impl Model {
             return;
         };
         process.see();
+        if let Ok(pages @ 1..) = u64::try_from(change.rss_pages) {
+            // The pending range was sent just before: ledger and count are of one moment.
+            process.set_rss(pages.saturating_mul(PAGE_BYTES), 0, &self.ledger);
+        }
         if change.header.flags & flag::FINALIZING != 0 {
             process.finalize(&self.ledger);
         }

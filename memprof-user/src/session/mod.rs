@@ -10,6 +10,7 @@ mod sampler;
 mod status;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables};
 use crate::error::{Error, Result};
 use crate::model::Profile;
+use crate::python::known::on_path;
 use crate::sink::Metric;
 use crate::target::{Launched, Target};
 
@@ -156,8 +158,11 @@ impl Session {
     }
 
     /// Begins to trace a program that waits for its start, and starts it.
-    pub fn start(&mut self, launched: &mut Launched) -> Result<()> {
+    pub fn start(&mut self, launched: &mut Launched, program: &OsStr) -> Result<()> {
         let pid = launched.pid();
+        if let Some(program) = on_path(program) {
+            self.collector.learn_program(&program);
+        }
         self.collector.begin(pid, std::process::id())?;
         self.roots.insert(pid);
         self.sampler.set_main(Some(pid));
