@@ -1,11 +1,11 @@
 //! `rss_stat`: the kernel's count of a process's pages changed. When it rose, this is a growth
 //! event: the place comes from the fault before it, the owner from the Python stack.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use memprof_common::{
     HUGE_PAGE_BYTES, PAGE_BYTES, Process,
     config::{RepState, fault},
