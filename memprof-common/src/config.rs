@@ -217,6 +217,12 @@ pub mod fault {
     pub const KERNEL: u32 = 2;
 }
 
+/// The error code of a page fault on x86-64 (`enum x86_pf_error_code`, asm/trap_pf.h).
+pub mod error_code {
+    /// It was a write.
+    pub const WRITE: u32 = 2;
+}
+
 /// Value of the `FAULTS` map: the fault a thread is in.
 ///
 /// An array, since the verifier turns its lookup into an addition, while every fault of every
@@ -231,8 +237,8 @@ pub struct Fault {
     pub tid: u32,
     /// One of [`fault`].
     pub kind: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
+    /// The processor's error code: bits of [`error_code`].
+    pub error_code: u32,
     /// Its address.
     pub address: u64,
     /// Id of a stack that the user side has: the last one of the thread here.

@@ -6,6 +6,7 @@
 
 use core::{
     intrinsics::{AtomicOrdering, atomic_cxchg},
+    ops::ControlFlow,
     sync::atomic::{Ordering, compiler_fence},
 };
 
@@ -16,7 +17,10 @@ use memprof_common::{
     records::{AddressSpace, Growth, Header, Interpreter, Task, flag, kind, space_op},
 };
 
-use crate::maps::{EVENTS, WithTail, lose};
+use crate::{
+    maps::{EVENTS, WithTail, lose},
+    repeat::{self, Rounds},
+};
 
 /// `BPF_RB_NO_WAKEUP`: the user side polls for growth.
 const NO_WAKEUP: u64 = 1;
@@ -29,8 +33,9 @@ const WAKEUP_BYTES: u64 = 2 << 20;
 /// `BPF_RB_AVAIL_DATA`
 const AVAILABLE: u64 = 0;
 
-/// Tries for a lock that its holder keeps for some 100 ns.
-const LOCK_TRIES: u32 = 64;
+/// Tries for a lock that its holder keeps for some 100 ns; an interrupt, or a host that takes the
+/// virtual CPU away, makes that longer. A try is some 10 ns, so this is a millisecond.
+const LOCK_TRIES: u32 = 100_000;
 
 /// Takes the lock of a process's pending range, if it is free.
 #[inline(always)]
@@ -201,14 +206,36 @@ pub fn continues_rep(
 /// Sends the pending range of a process, if any.
 #[inline(always)]
 pub fn flush(process: &mut Process, pid: u32) {
-    for _ in 0..LOCK_TRIES {
-        if try_lock(process) {
-            send_pending(&mut process.pending, pid);
-            unlock(process);
-            return;
+    let mut waiting = Waiting {
+        process,
+        got_it: false,
+    };
+    repeat::run(LOCK_TRIES, &mut waiting);
+    if !waiting.got_it {
+        lose(Loss::Contended);
+        return;
+    }
+    let process = waiting.process;
+    send_pending(&mut process.pending, pid);
+    unlock(process);
+}
+
+/// Tries for the lock, again and again.
+struct Waiting<'a> {
+    process: &'a mut Process,
+    got_it: bool,
+}
+
+impl Rounds for Waiting<'_> {
+    #[inline(always)]
+    fn round(&mut self, _: u32) -> ControlFlow<()> {
+        self.got_it = try_lock(self.process);
+        if self.got_it {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     }
-    lose(Loss::Contended);
 }
 
 /// Sends a change of the address space.

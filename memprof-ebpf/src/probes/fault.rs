@@ -10,16 +10,16 @@ use crate::{kernel::meet, maps};
 
 #[btf_tracepoint(function = "page_fault_user")]
 pub fn page_fault_user(ctx: BtfTracePointContext) {
-    remember(ctx.arg(0), fault::USER);
+    remember(ctx.arg(0), ctx.arg(2), fault::USER);
 }
 
 #[btf_tracepoint(function = "page_fault_kernel")]
 pub fn page_fault_kernel(ctx: BtfTracePointContext) {
-    remember(ctx.arg(0), fault::KERNEL);
+    remember(ctx.arg(0), ctx.arg(2), fault::KERNEL);
 }
 
 #[inline(always)]
-fn remember(address: u64, kind: u32) {
+fn remember(address: u64, error_code: u64, kind: u32) {
     let id = bpf_get_current_pid_tgid();
     let (pid, tid) = ((id >> 32) as u32, id as u32);
     let Some(fault) = maps::fault(tid) else {
@@ -34,5 +34,6 @@ fn remember(address: u64, kind: u32) {
         fault.tid = tid;
     }
     fault.kind = kind;
+    fault.error_code = error_code as u32;
     fault.address = address;
 }

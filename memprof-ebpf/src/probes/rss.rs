@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     HUGE_PAGE_BYTES, PAGE_BYTES, Process,
-    config::{RepState, fault},
+    config::{RepState, error_code, fault},
     records::{Growth, Header, flag, kind, member},
 };
 
@@ -79,7 +79,8 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         }
     }
     let growth = if placed {
-        at_fault(address, which, delta)
+        let is_write = fault.error_code & error_code::WRITE != 0;
+        at_fault(address, which, delta, is_write)
     } else {
         in_call(tid, which, delta)
     };
@@ -192,7 +193,7 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
 
 /// Growth by a page fault: one page at its address, a huge page, or several around it.
 #[inline(always)]
-fn at_fault(address: u64, which: u32, delta: i64) -> Option<Growth> {
+fn at_fault(address: u64, which: u32, delta: i64, is_write: bool) -> Option<Growth> {
     if delta >= HUGE_PAGES {
         let start = address & !(HUGE_PAGE_BYTES - 1);
         return Some(record(
@@ -204,7 +205,9 @@ fn at_fault(address: u64, which: u32, delta: i64) -> Option<Growth> {
         ));
     }
     let page = address & !(PAGE_BYTES - 1);
-    if which == member::ANON {
+    // A written page of shared memory is mapped alone, unless it is part of a larger folio.
+    let written = which == member::SHMEM && is_write && delta <= 2;
+    if which == member::ANON || written {
         // One entry of the page table, whatever the sum says: with several threads at work
         // another one's page may have been in it already, or may be counted here.
         return Some(record(page, page + PAGE_BYTES, 1, which, 0));
