@@ -219,6 +219,8 @@ pub mod fault {
 
 /// The error code of a page fault on x86-64 (`enum x86_pf_error_code`, asm/trap_pf.h).
 pub mod error_code {
+    /// The page was there: its protection forbade the access.
+    pub const PROTECTION: u32 = 1;
     /// It was a write.
     pub const WRITE: u32 = 2;
 }
@@ -243,8 +245,18 @@ pub struct Fault {
     pub address: u64,
     /// Id of a stack that the user side has: the last one of the thread here.
     pub stack: u64,
+    /// Page of a write to a protected page, until its fault is over: growth, if the count of
+    /// anonymous pages rises; otherwise the page stopped being shared (copy-on-write), as the
+    /// thread's next event shows. 0: none.
+    pub written_page: u64,
+    /// `walk_result` of the walk at that write; its stack is `written_stack`.
+    pub written_op: u32,
+    /// 1 when the kernel took that fault for the program.
+    pub written_in_kernel: u32,
+    /// See `written_op`.
+    pub written_stack: u64,
 }
-const _: () = assert!(size_of::<Fault>() == 32);
+const _: () = assert!(size_of::<Fault>() == 56);
 
 /// Value of the `THREADS` map, keyed by tid: one a thread of a traced process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

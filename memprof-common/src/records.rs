@@ -52,6 +52,8 @@ pub mod flag {
     pub const WITHIN: u32 = 8;
     /// The place is not known: `start` and `end` are 0, only `pages` counts.
     pub const UNPLACED: u32 = 16;
+    /// Not growth: the pages were there, and stopped being shared when they were written.
+    pub const UNSHARED: u32 = 32;
 }
 
 /// Values of `Header::op` of a [`Growth`]: what the walk found.

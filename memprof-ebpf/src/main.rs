@@ -21,6 +21,7 @@ mod memory;
 mod probes;
 mod repeat;
 mod stack;
+mod unshare;
 
 /// The version of every shared layout, for the loader to compare.
 #[unsafe(no_mangle)]

@@ -17,7 +17,7 @@ use crate::{
     kernel::{Structure, all_resident, current, meet, mm_of, regs, thread_pointer},
     maps::{self, config},
     memory::user_word,
-    stack,
+    stack, unshare,
 };
 
 /// System-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
@@ -157,6 +157,7 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
         registers.field(regs::R10),
     ];
     meet(process);
+    unshare::settle_thread(process, pid, tid);
     thread.syscall = id as u32 + 1;
     forget_fault(tid);
     thread.arguments = arguments;

@@ -6,7 +6,11 @@ use aya_ebpf::{
 };
 use memprof_common::config::fault;
 
-use crate::{kernel::meet, maps};
+use crate::{
+    kernel::meet,
+    maps,
+    unshare::{self, may_unshare},
+};
 
 #[btf_tracepoint(function = "page_fault_user")]
 pub fn page_fault_user(ctx: BtfTracePointContext) {
@@ -32,7 +36,18 @@ fn remember(address: u64, error_code: u64, kind: u32) {
         };
         meet(process);
         fault.tid = tid;
+        fault.written_page = 0;
     }
+    if fault.written_page != 0 || may_unshare(error_code) {
+        let Some(process) = maps::process(pid) else {
+            return;
+        };
+        unshare::settle(process, fault, pid);
+        if may_unshare(error_code) {
+            unshare::written(process, fault, pid, address, kind);
+        }
+    }
+    // Last: a read of the walk may have faulted itself.
     fault.kind = kind;
     fault.error_code = error_code as u32;
     fault.address = address;

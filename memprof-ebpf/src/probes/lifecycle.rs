@@ -15,7 +15,7 @@ use crate::{
     emit, images,
     kernel::{Structure, count_from, mm_of},
     maps::{self, PROCESSES, THREADS, config, lose},
-    stack,
+    stack, unshare,
 };
 
 /// `CLONE_VM`, `CLONE_THREAD` (include/uapi/linux/sched.h)
@@ -43,6 +43,7 @@ fn forget_fault(tid: u32) {
         && fault.tid == tid
     {
         fault.tid = 0;
+        fault.written_page = 0;
     }
 }
 
@@ -75,6 +76,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     if config!(follow_forks) == 0 {
         return;
     }
+    unshare::settle_thread(process, parent, bpf_get_current_pid_tgid() as u32);
     emit::flush(process, parent);
     stack::adopt_layout(process, parent);
     let inherited: &Process = process;
@@ -145,6 +147,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     let Some(process) = maps::process(pid) else {
         return;
     };
+    unshare::settle_thread(process, pid, tid);
     let _ = THREADS.remove(tid);
     forget_fault(tid);
     let signal = task.follow(config!(task_signal) as usize);

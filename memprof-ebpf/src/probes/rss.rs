@@ -70,6 +70,10 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         fault::KERNEL => true,
         _ => false,
     };
+    if placed && which == member::ANON {
+        // The write to a protected page was growth: the zero page's, or a private file page's.
+        fault.written_page = 0;
+    }
     let delta = grown(process, mm, which, placed);
     let mut rep = RepState::default();
     if placed && at == fault::USER {

@@ -94,6 +94,7 @@ impl Model {
             self.anomalies.not_resident += 1;
             return;
         };
+        let shared = self.processes.has_relatives(growth.header.pid);
         let Some(process) = self.processes.live_mut(growth.header.pid) else {
             self.anomalies.strays += 1;
             return;
@@ -122,6 +123,12 @@ impl Model {
             in_kernel: growth.header.flags & flag::IN_KERNEL != 0,
         });
         let bytes = u64::from(growth.pages) * PAGE_BYTES;
+        if growth.header.flags & flag::UNSHARED != 0 {
+            if shared {
+                process.unshare(growth.start..growth.end, owner, &mut self.ledger);
+            }
+            return;
+        }
         let place = place(growth, bytes).unwrap_or_else(|| {
             self.anomalies.misplaced += 1;
             Place::Unplaced
@@ -172,7 +179,7 @@ impl Model {
         let epoch_s = self.epoch_s(task.header.time_ns);
         let known = match task.header.op {
             task_op::FORK => self.fork(task, epoch_s),
-            task_op::EXEC => match self.processes.live_mut(pid) {
+            task_op::EXEC => match self.processes.alone(pid) {
                 Some(process) => {
                     process.exec(&mut self.ledger);
                     process.see();
@@ -350,6 +357,7 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
         sum.gross += totals.gross;
         sum.freed += totals.freed;
         sum.peak += totals.peak;
+        sum.cow += totals.cow;
         sum.events += totals.events;
     }
     let rows = rows.into_iter();
@@ -364,7 +372,7 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
             freed: totals.freed,
             peak: totals.peak,
             // No record tells of a page that stopped being shared yet.
-            cow: 0,
+            cow: totals.cow,
             events: totals.events,
         },
     )

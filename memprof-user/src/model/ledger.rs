@@ -54,6 +54,8 @@ pub struct Totals {
     pub freed: u64,
     /// Resident at the process's peak.
     pub peak: u64,
+    /// Bytes that stopped being shared when they were written.
+    pub cow: u64,
     /// Growth events.
     pub events: u64,
 }
@@ -64,6 +66,7 @@ struct Owner {
     gross: u64,
     freed: u64,
     events: u64,
+    cow: u64,
     /// `Account::peak_id` at which `peak` was saved.
     peak_id: u64,
     peak: u64,
@@ -117,6 +120,7 @@ impl Ledger {
                 gross: 0,
                 freed: 0,
                 events: 0,
+                cow: 0,
                 // The account's first id is 0: the state before any growth.
                 peak_id: 0,
                 peak: 0,
@@ -139,6 +143,13 @@ impl Ledger {
             account.peak_id += 1;
         }
         self.gross = self.gross.saturating_add(bytes);
+    }
+
+    /// The owner wrote `bytes` that had been shared since a fork.
+    pub fn unshare(&mut self, id: OwnerId, bytes: u64) {
+        if let Some(owner) = self.owners.get_mut(id.0 as usize) {
+            owner.cow = owner.cow.saturating_add(bytes);
+        }
     }
 
     /// `bytes` of what the owner made resident were given back.
@@ -184,6 +195,7 @@ impl Ledger {
                 } else {
                     owner.net()
                 },
+                cow: owner.cow,
                 events: owner.events,
             };
             (owner.key, totals)

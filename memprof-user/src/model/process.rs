@@ -49,6 +49,8 @@ pub struct Process {
     /// What the profile will say of it.
     info: profile::Process,
     phase: Phase,
+    /// Processes that came from one by forks, and share pages with each other.
+    family: u32,
     space: Residency,
     /// Growth whose place is unknown: resident until exec or exit, as far as we know.
     unplaced: HashMap<OwnerId, u64>,
@@ -75,6 +77,7 @@ impl Process {
             rss_before: info.rss_start,
             info,
             phase: Phase::Running,
+            family: 0,
             space: Residency::default(),
             unplaced: HashMap::new(),
             images: vec![python],
@@ -90,7 +93,7 @@ impl Process {
     }
 
     /// A child forked from `parent`: its pages are the parent's until it gets its own.
-    pub fn forked(index: u32, info: profile::Process, parent: &Process) -> Self {
+    pub fn forked(index: u32, info: profile::Process, parent: &mut Process) -> Self {
         let space = parent.space.fork();
         Process {
             inherited_at_fork: space.inherited_bytes(),
@@ -110,6 +113,23 @@ impl Process {
         }
         self.raise_peak(other.info.rss_peak);
         self.info.first_epoch_s = self.info.first_epoch_s.min(other.info.first_epoch_s);
+    }
+
+    /// Number of its family.
+    pub fn family(&self) -> u32 {
+        self.family
+    }
+
+    /// Puts it into a family.
+    pub fn join(&mut self, family: u32) {
+        self.family = family;
+    }
+
+    /// The range was written and stopped being shared, because of `owner`.
+    pub fn unshare(&mut self, range: Range<u64>, owner: OwnerId, ledger: &mut Ledger) {
+        let anon = |owner| ledger.kind(owner) == Some(PageKind::Anon);
+        let bytes = self.space.unshare(range, anon);
+        ledger.unshare(owner, bytes);
     }
 
     /// Number in the run.
