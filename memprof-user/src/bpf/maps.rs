@@ -4,6 +4,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use memprof_common::{
     Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread,
     config::FAULT_SLOTS,
+    layout::thread_source,
     records::{Growth, Header, kind},
 };
 
@@ -137,6 +138,12 @@ impl Tables {
         self.layouts
             .insert(pid, Pod(offer), 0)
             .map_err(|e| map_error("tell the kernel side of another interpreter", e))
+    }
+
+    /// True when the kernel side knows where this process keeps its Python frames.
+    pub fn has_layout(&self, pid: u32) -> bool {
+        let process = self.processes.get(&pid, 0);
+        process.is_ok_and(|Pod(process)| process.layout.thread_source != thread_source::NONE)
     }
 
     /// Lets the kernel side recognise an interpreter by its file from now on. False when the table

@@ -266,7 +266,8 @@ impl Collector {
 
     /// Looks for interpreters where a new program or a new library asks for it.
     pub fn settle(&mut self) {
-        for found in self.detections.settle() {
+        let tables = &self.tables;
+        for found in self.detections.settle(|pid| tables.has_layout(pid)) {
             let pid = found.pid;
             self.learn(&found.interpreter);
             self.model.set_python(pid, &found.interpreter.version);

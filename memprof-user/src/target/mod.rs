@@ -15,7 +15,7 @@ pub mod process;
 pub mod rss;
 
 pub use elf::{Image, Symbol};
-pub use launch::{Launched, RunAs};
+pub use launch::{IgnoredSignals, Launched, RunAs};
 pub use mappings::{Mapping, Mappings};
 pub use memory::{ProcessMemory, ReadMemory};
 pub use process::{Target, children, descendants, pids};
