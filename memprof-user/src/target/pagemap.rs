@@ -23,10 +23,6 @@ use super::{Mapping, Mappings};
 use entries::Entries;
 use scan::Scanner;
 
-/// Address space looked at in one call, so that the process is not kept from mapping for longer
-/// than this takes: 60 µs when all of it is there in small pages.
-const CALL_BYTES: u64 = 64 << 20;
-
 /// What is at a place of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageKind {
@@ -186,14 +182,9 @@ impl Pagemap {
                 }
             }
         };
-        let mut from = start;
-        while from < end {
-            let to = end.min(from.saturating_add(CALL_BYTES));
-            match &mut self.reader {
-                Reader::Scan(scanner) => scanner.pages(from..to, &mut join)?,
-                Reader::Entries(entries) => entries.pages(from..to, &mut join)?,
-            }
-            from = to;
+        match &mut self.reader {
+            Reader::Scan(scanner) => scanner.pages(start..end, &mut join)?,
+            Reader::Entries(entries) => entries.pages(start..end, &mut join)?,
         }
         if let Some(last) = pending {
             each(last);

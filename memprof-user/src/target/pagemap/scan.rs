@@ -21,6 +21,12 @@ const GUARD: u64 = 1 << 8;
 /// small pages: fs/proc/task_mmu.c).
 const REGIONS: usize = 512;
 
+/// Limits of one call, for the time of which the process cannot map or unmap: pages found (40 to
+/// 70 ns each, 0.3 ms in all) and address space passed over (0.6 ms where tables are and pages are
+/// not).
+const CALL_PAGES: u64 = 4096;
+const CALL_BYTES: u64 = 1 << 30;
+
 /// struct pm_scan_arg (include/uapi/linux/fs.h, Linux 6.7, commit 52526ca7fdb9).
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -95,7 +101,8 @@ impl Scanner {
     ) -> io::Result<()> {
         let mut from = range.start;
         while from < range.end {
-            let (count, walked) = self.call(from..range.end)?;
+            let (count, walked) =
+                self.call(from..range.end.min(from.saturating_add(CALL_BYTES)))?;
             for region in self.regions.iter().take(count) {
                 if let Some(run) = run(region) {
                     each(run);
@@ -119,6 +126,7 @@ impl Scanner {
             end: range.end,
             vec: self.regions.as_mut_ptr() as u64,
             vec_len: self.regions.len() as u64,
+            max_pages: CALL_PAGES,
             // Any of these, and no guard page.
             category_anyof_mask: PRESENT | SWAPPED,
             category_mask: guard,
