@@ -14,6 +14,7 @@ pub mod open;
 pub mod pagemap;
 pub mod process;
 pub mod rss;
+pub mod thread;
 
 pub use elf::{Image, Symbol};
 pub use launch::{Launched, RunAs};
@@ -22,6 +23,7 @@ pub use memory::{ProcessMemory, ReadMemory};
 pub use pagemap::{PageBytes, PageKind, Pagemap};
 pub use process::{Target, children, descendants, pids};
 pub use rss::{Rollup, Rss, resident_bytes};
+pub use thread::Thread;
 
 use std::io::{self, Read};
 
