@@ -181,6 +181,7 @@ fn a_thread_that_runs_is_marked_and_never_silently_wrong() {
         let (mut program, _) = standing(&python, &["spin"]);
         let line = program.wait_stdout("spinning ");
         let tid: u32 = line["spinning ".len()..].parse().expect("a tid");
+        let mut seen_whole = 0;
         for _ in 0..10 {
             let json = snapshot(&session, program.pid());
             let threads = of(&json, program.pid())["threads"]
@@ -203,12 +204,13 @@ fn a_thread_that_runs_is_marked_and_never_silently_wrong() {
                 ["step", ref below @ ..] => below,
                 ref all => all,
             };
-            assert_eq!(
-                below,
-                ["spin", "run", "_bootstrap_inner", "_bootstrap"],
-                "{version}"
-            );
+            // Nothing is invented; a thread that lost its CPU in the middle of a call may lack
+            // callers, which is what its mark says.
+            let whole = ["spin", "run", "_bootstrap_inner", "_bootstrap"];
+            assert!(whole.starts_with(below), "{version}: {below:?}");
+            seen_whole += u32::from(below == whole);
         }
+        assert!(seen_whole > 0, "{version}: none of 10 looks saw the stack");
         let text = session
             .run(&["snapshot", "-p", &program.pid().to_string()])
             .stdout;

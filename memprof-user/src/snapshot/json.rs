@@ -17,8 +17,9 @@
 //!   "frames": [{"function", "file", "line"}]}]
 //! ```
 //!
-//! with the leaf first. `running`: it did not sleep through the look. `torn`: its frames changed
-//! between two walks, and need not belong together. `tid` and `line` may be null: not known.
+//! with the leaf first. `running`: it did not sleep through the look; its stack is exact only
+//! without this. `torn`: its frames changed between two walks, or could not be followed, and
+//! need not belong together. `tid` and `line` may be null: not known.
 
 use serde_json::{Value, json};
 

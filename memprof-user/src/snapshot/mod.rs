@@ -57,10 +57,12 @@ pub struct ThreadStack {
     pub tid: Option<u32>,
     /// The kernel's name for it. Not escaped.
     pub name: String,
-    /// It was not seen asleep from the beginning of the look to its end.
+    /// It was not seen asleep from the beginning of the look to its end. Without this mark the
+    /// stack is exact; with it, the stack is what was read, and callers may be missing when the
+    /// thread lost its CPU in the middle of a call.
     pub running: bool,
-    /// Two walks one after the other differed: this is the second, whose frames need not belong
-    /// together.
+    /// It ran, and two walks one after the other differed or got nowhere: this is the second,
+    /// whose frames need not belong together.
     pub torn: bool,
     /// Cut at the root side: too deep, or unreadable.
     pub truncated: bool,

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use memprof_common::records::RawFrame;
 use memprof_common::walk::NoFrame;
 
 use super::{StackFrame, ThreadStack};
@@ -16,8 +17,13 @@ use crate::target::{ProcessMemory, ReadMemory, Target, Thread};
 /// two pointers of `list`. At its place since glibc 2.4.
 const PTHREAD_TID: u64 = 720;
 
-/// Looks at a thread that is never found asleep.
-const LOOKS: usize = 4;
+/// `PyObject.ob_type`, behind `ob_refcnt` (Include/object.h).
+const OB_TYPE: u64 = 8;
+
+/// Looks at a thread whose walks never agree: each takes less than a millisecond.
+const LOOKS: usize = 16;
+/// Looks at one whose walks agree and that may yet be found asleep.
+const LOOKS_FOR_SLEEP: usize = 4;
 
 /// The threads with a Python thread state, the oldest first, and how many have none.
 pub(super) fn stacks(target: &Target, interpreter: &Interpreter) -> (Vec<ThreadStack>, usize) {
@@ -60,36 +66,74 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn stack(&self, thread: Option<Thread>) -> ThreadStack {
-        let mut stack = ThreadStack {
-            tid: thread.as_ref().map(|thread| thread.tid),
-            name: thread.map_or_else(String::new, |thread| thread.name),
-            running: true,
-            torn: true,
-            ..ThreadStack::default()
-        };
-        for _ in 0..LOOKS {
-            let before = self.thread(stack.tid);
-            let first = self.walk();
-            // Named between the walks: when both agree, the code objects were alive meanwhile.
-            let mut frames = self.names(&first);
-            let second = self.walk();
-            let slept = match (before, self.thread(stack.tid)) {
-                (Some(before), Some(after)) => after.slept_since(&before),
-                _ => false,
-            };
-            stack.torn = first != second;
-            stack.running = !slept;
-            if stack.torn {
-                frames = self.names(&second);
-            }
-            stack.truncated =
-                second.map_or_else(|reason| reason == NoFrame::Failed, |raw| raw.truncated);
-            stack.frames = frames;
-            if !stack.running && !stack.torn {
+        let tid = thread.as_ref().map(|thread| thread.tid);
+        let mut best = self.look(tid);
+        for looks in 1..LOOKS {
+            let settled = !best.torn && (!best.running || looks >= LOOKS_FOR_SLEEP);
+            if settled {
                 break;
             }
+            let next = self.look(tid);
+            if (next.torn, next.running) <= (best.torn, best.running) {
+                best = next;
+            }
         }
-        stack
+        best.tid = tid;
+        best.name = thread.map_or_else(String::new, |thread| thread.name);
+        best
+    }
+
+    /// One look: two walks, with the names read in between, so that the code objects were alive
+    /// when both agree.
+    fn look(&self, tid: Option<u32>) -> ThreadStack {
+        let before = self.thread(tid);
+        let first = self.walk();
+        let mut frames = self.names(first.as_ref().map_or(&[], |raw| &raw.frames));
+        let second = self.walk();
+        let slept = match (before, self.thread(tid)) {
+            (Some(before), Some(after)) => after.slept_since(&before),
+            _ => false,
+        };
+        let (whole, mut truncated) = match &second {
+            Ok(raw) => (
+                !raw.truncated && raw.frames.iter().all(|raw| self.is_frame(raw)),
+                raw.truncated,
+            ),
+            Err(reason) => (false, *reason == NoFrame::Failed),
+        };
+        // A thread that lost its CPU in the middle of a call is half-way for milliseconds: both
+        // walks then agree on something that is no stack.
+        let torn = first != second || !(slept || whole);
+        if torn {
+            let walked = second.as_ref().map_or(&[][..], |raw| &raw.frames);
+            // What follows something that is no code object is no stack.
+            let sound = walked.iter().take_while(|raw| self.is_frame(raw)).count();
+            truncated |= sound < walked.len();
+            frames = self.names(&walked[..sound]);
+        }
+        ThreadStack {
+            running: !slept,
+            torn,
+            truncated,
+            frames,
+            ..ThreadStack::default()
+        }
+    }
+
+    /// False for what cannot be a frame, as far as the interpreter's types are known.
+    fn is_frame(&self, raw: &RawFrame) -> bool {
+        let layout = &self.interpreter.layout;
+        let code = raw.code_address();
+        let is_shim = u16::from(raw.owner()) >= layout.frame_shim_owner;
+        if is_shim || (layout.image_start..layout.image_end).contains(&code) {
+            return true;
+        }
+        let kind = self.memory.word(code.wrapping_add(OB_TYPE));
+        kind.is_some()
+            && self
+                .interpreter
+                .code_type
+                .is_none_or(|code| kind == Some(code))
     }
 
     fn thread(&self, tid: Option<u32>) -> Option<Thread> {
@@ -101,14 +145,11 @@ impl Look<'_> {
     }
 
     /// Leaf first.
-    fn names(&self, walked: &Result<RawStack, NoFrame>) -> Vec<StackFrame> {
-        let Ok(raw) = walked else {
-            return Vec::new();
-        };
+    fn names(&self, raw: &[RawFrame]) -> Vec<StackFrame> {
         // Fresh ones each time: of a thread that runs, an address may name another code object
         // by now.
         let mut symbols = Symbols::new(Some(Box::new(LiveCode)));
-        let frames = symbols.frames(self.pid, &self.interpreter.layout, &raw.frames);
+        let frames = symbols.frames(self.pid, &self.interpreter.layout, raw);
         let functions = symbols.tables().functions();
         let named = frames.iter().rev().filter_map(|frame| {
             let function = functions.get(frame.function as usize)?;
