@@ -314,14 +314,17 @@ fn what_is_not_python_has_its_memory_shown() {
     let Some(session) = Session::open() else {
         return;
     };
-    let sleep = Program::start(Command::new("sleep").arg("1000"));
-    let json = snapshot(&session, sleep.pid());
-    let process = of(&json, sleep.pid());
+    let mut shell = Program::start(Command::new("sh").args(["-c", "echo ready; read line"]));
+    // Before it waits it is still being loaded, and grows.
+    shell.wait_stdout("ready");
+    process::wait_asleep(shell.pid());
+    let json = snapshot(&session, shell.pid());
+    let process = of(&json, shell.pid());
     assert_eq!(process["python"], Value::Null);
     assert_eq!(process["threads"], Value::Null);
-    assert_eq!(process["rss"].as_u64(), process::rss(sleep.pid()));
+    assert_eq!(process["rss"].as_u64(), process::rss(shell.pid()));
     let text = session
-        .run(&["snapshot", "-p", &sleep.pid().to_string()])
+        .run(&["snapshot", "-p", &shell.pid().to_string()])
         .stdout;
     assert!(text.contains("does not run Python"), "{text}");
 }
