@@ -41,6 +41,8 @@ const PROT_EXEC: u64 = 0x4;
 const MADV_DONTNEED: u64 = 4;
 /// `MADV_REMOVE`
 const MADV_REMOVE: u64 = 9;
+/// `MADV_GUARD_INSTALL`
+const MADV_GUARD_INSTALL: u64 = 102;
 /// `MADV_DONTNEED_LOCKED`
 const MADV_DONTNEED_LOCKED: u64 = 24;
 /// Results of system calls from here up are error numbers (include/linux/err.h).
@@ -105,7 +107,10 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
         call::MUNMAP => Some((first, second)),
         call::MMAP if fourth & MAP_FIXED != 0 => Some((first, second)),
         call::MADVISE
-            if third == MADV_DONTNEED || third == MADV_REMOVE || third == MADV_DONTNEED_LOCKED =>
+            if matches!(
+                third,
+                MADV_DONTNEED | MADV_REMOVE | MADV_DONTNEED_LOCKED | MADV_GUARD_INSTALL
+            ) =>
         {
             Some((first, second))
         }

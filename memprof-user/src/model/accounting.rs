@@ -265,6 +265,14 @@ impl Model {
         }
     }
 
+    /// A range of a process was resident before the attach. To be told before any record of the
+    /// process is.
+    pub fn was_resident(&mut self, pid: u32, range: std::ops::Range<u64>, kind: PageKind) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.was_resident(range, kind, &mut self.ledger);
+        }
+    }
+
     /// RSS as read just now. `ahead_bytes`: growth that is in the reading and whose record has not
     /// come yet (the pending range of the kernel side).
     pub fn set_rss(&mut self, pid: u32, rss_bytes: u64, ahead_bytes: u64) {
@@ -339,7 +347,6 @@ impl Model {
         (processes, owners, self.timeline.finish())
     }
 
-    #[cfg(test)]
     pub(super) fn parts(&self) -> (&Processes, &Ledger) {
         (&self.processes, &self.ledger)
     }
@@ -349,6 +356,9 @@ impl Model {
 fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
     let mut rows = BTreeMap::new();
     for (key, totals) in ledger.owners() {
+        if key.is_before_attach() {
+            continue;
+        }
         let process = processes.all().get(key.process as usize);
         let recognised = process.is_some_and(|process| process.is_python(key.image));
         let cause = cause::in_image(key.cause, recognised);
@@ -379,7 +389,7 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
     .collect()
 }
 
-fn page_kind(member: u32) -> Option<PageKind> {
+pub(super) fn page_kind(member: u32) -> Option<PageKind> {
     match member {
         member::ANON => Some(PageKind::Anon),
         member::FILE => Some(PageKind::File),

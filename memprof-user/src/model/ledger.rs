@@ -45,6 +45,29 @@ pub struct OwnerKey {
     pub in_kernel: bool,
 }
 
+/// [`OwnerKey::image`] of what was resident before the attach.
+const BEFORE_ATTACH: u32 = u32::MAX;
+
+impl OwnerKey {
+    /// The owner of what a process had resident before the attach: nobody's growth, in no row
+    /// of the profile; only what is left of it counts.
+    pub fn before_attach(process: u32, kind: PageKind) -> Self {
+        OwnerKey {
+            process,
+            image: BEFORE_ATTACH,
+            stack: StackIndex::EMPTY,
+            cause: Cause::Unknown,
+            kind,
+            in_kernel: false,
+        }
+    }
+
+    /// True for [`OwnerKey::before_attach`].
+    pub fn is_before_attach(&self) -> bool {
+        self.image == BEFORE_ATTACH
+    }
+}
+
 /// Sums of one owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -90,6 +113,8 @@ impl Owner {
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     resident: u64,
+    /// Of what was there before the attach, given back since.
+    before_released: u64,
     highest: u64,
     peak_id: u64,
 }
@@ -157,14 +182,38 @@ impl Ledger {
         let Some((owner, account)) = self.entry(id) else {
             return;
         };
+        if owner.key.is_before_attach() {
+            account.before_released = account.before_released.saturating_add(bytes);
+            return;
+        }
         owner.save_peak(account);
         owner.freed = owner.freed.saturating_add(bytes);
         account.resident = account.resident.saturating_sub(bytes);
     }
 
+    /// True when the owner is what was there before the attach.
+    pub fn is_before_attach(&self, id: OwnerId) -> bool {
+        let owner = self.owners.get(id.0 as usize);
+        owner.is_some_and(|owner| owner.key.is_before_attach())
+    }
+
+    /// Of what a process had resident before the attach, given back since.
+    pub fn before_released(&self, process: u32) -> u64 {
+        self.account(process).before_released
+    }
+
     /// What kind of pages an owner has.
     pub fn kind(&self, id: OwnerId) -> Option<PageKind> {
         Some(self.owners.get(id.0 as usize)?.key.kind)
+    }
+
+    /// Σ copy-on-write of one process.
+    pub fn cow(&self, process: u32) -> u64 {
+        let owners = self.owners.iter();
+        owners
+            .filter(|owner| owner.key.process == process)
+            .map(|owner| owner.cow)
+            .sum()
     }
 
     /// Σ net of one process.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::ledger::{Ledger, OwnerId};
+use super::ledger::{Ledger, OwnerId, OwnerKey};
 use super::profile::{self, PageKind};
 use super::residency::{Released, Residency};
 
@@ -113,6 +113,23 @@ impl Process {
         }
         self.raise_peak(other.info.rss_peak);
         self.info.first_epoch_s = self.info.first_epoch_s.min(other.info.first_epoch_s);
+    }
+
+    /// The range was resident before the attach.
+    pub fn was_resident(&mut self, range: Range<u64>, kind: PageKind, ledger: &mut Ledger) {
+        let owner = ledger.owner(OwnerKey::before_attach(self.index, kind));
+        self.info.before_attach += range.end - range.start;
+        self.space.grow(range, owner, |_| {});
+    }
+
+    /// A copy of the map of its pages, for a look at what is still to come.
+    pub fn space(&self) -> Residency {
+        self.space.clone()
+    }
+
+    /// Growth whose place is not known.
+    pub fn unplaced(&self) -> impl Iterator<Item = (OwnerId, u64)> + '_ {
+        self.unplaced.iter().map(|(&owner, &bytes)| (owner, bytes))
     }
 
     /// Number of its family.
@@ -267,6 +284,12 @@ impl Process {
         let mut missed = 0;
         for released in displaced {
             let kind = ledger.kind(released.owner);
+            if ledger.is_before_attach(released.owner) {
+                // It came between the attach and the look at the page tables: its record tells
+                // who made it resident.
+                credit(ledger, released);
+                continue;
+            }
             let guessed = matches!(kind, Some(PageKind::File | PageKind::Shmem));
             if guessed && grown == kind && !released.inherited {
                 // Places of fault-around and of large folios are guessed: this one was wrong,
@@ -316,6 +339,7 @@ impl Process {
         self.info.rss_start = 0;
         self.info.rss_end = 0;
         self.info.inherited = 0;
+        self.info.before_attach = 0;
         self.info.python = None;
         self.info.role.clear();
         self.rss_before = 0;
@@ -342,6 +366,7 @@ impl Process {
         }
         self.info.exited = true;
         self.info.last_epoch_s = epoch_s;
+        self.settle_before_attach(ledger);
         self.phase = Phase::Gone;
         // The ledger has the sums; the map is not needed again, and it can be large.
         self.space = Residency::default();
@@ -353,10 +378,17 @@ impl Process {
         if self.phase == Phase::Gone {
             return;
         }
+        self.settle_before_attach(ledger);
         if self.counts() && self.last_reading.is_none() {
             self.info.rss_end = self.rss_estimate(ledger);
         }
         self.info.last_epoch_s = epoch_s;
+    }
+
+    /// How much of what was there before the attach is left.
+    fn settle_before_attach(&mut self, ledger: &Ledger) {
+        let released = ledger.before_released(self.index);
+        self.info.before_attach_end = self.info.before_attach.saturating_sub(released);
     }
 
     /// RSS now: the last reading, carried on by what the ledger has seen since.
@@ -370,7 +402,8 @@ impl Process {
     /// RSS as far as the ledger knows it: too high by what was resident before the attach and
     /// has been given back since, as nobody says how much of an unmapped range was resident.
     fn rss_estimate(&self, ledger: &Ledger) -> u64 {
-        let given_back = self.inherited_at_fork - self.space.inherited_bytes();
+        let given_back = self.inherited_at_fork - self.space.inherited_bytes()
+            + ledger.before_released(self.index);
         (self.rss_before + ledger.resident(self.index)).saturating_sub(given_back)
     }
 

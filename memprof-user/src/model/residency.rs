@@ -232,7 +232,7 @@ impl Residency {
     }
 
     /// What the map says, in the order of addresses: the range, its owner, whether inherited.
-    fn iter(&self) -> impl Iterator<Item = (Range<u64>, OwnerId, bool)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (Range<u64>, OwnerId, bool)> + '_ {
         self.extents.iter().map(|(&start, extent)| {
             let inherited = extent.claim.generation != self.generation;
             (start..extent.end, extent.claim.owner, inherited)

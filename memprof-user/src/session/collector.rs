@@ -13,9 +13,9 @@ use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Tables};
 use crate::decode::{DecodeError, Event};
 use crate::error::Result;
-use crate::model::{Attach, Model, Profile, StackIndex};
+use crate::model::{Attach, Model, PageKind, Profile, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
-use crate::target::{Rss, Target, resident_bytes};
+use crate::target::{Mappings, Pagemap, Rss, Target, pagemap, resident_bytes};
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -136,6 +136,30 @@ impl Collector {
             self.tables.add_thread(pid, tid)?;
         }
         Ok(())
+    }
+
+    /// Notes what a process that was just entered has resident. What grows meanwhile has a record
+    /// too, and the record wins. Without the page tables (no privilege, gone) nothing is noted.
+    pub fn look_before_attach(&mut self, pid: u32) {
+        let (Ok(mappings), Ok(mut pages)) = (Mappings::read(pid), Pagemap::open(pid)) else {
+            return;
+        };
+        let model = &mut self.model;
+        // An error: the process has gone in the middle; its end is told by a record.
+        let _ = pages.address_space(&mappings, |mapping, run| {
+            let kind = match run.kind {
+                pagemap::PageKind::Anon => PageKind::Anon,
+                pagemap::PageKind::File if mapping.is_shared_memory() => PageKind::Shmem,
+                pagemap::PageKind::File => PageKind::File,
+                _ => return,
+            };
+            model.was_resident(pid, run.start..run.end, kind);
+        });
+    }
+
+    /// What is believed now, as JSON.
+    pub fn checkpoint(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&self.model.checkpoint(&self.tables.pending()))
     }
 
     /// Takes back a process that was entered and turned out to have gone.
