@@ -43,10 +43,30 @@ pub struct KernelConfig {
     pub no_shortcut: u32,
     /// `task_struct.flags`
     pub task_flags: u32,
+    /// `task_struct.files`
+    pub task_files: u32,
+    /// `files_struct.fdt`
+    pub files_fdt: u32,
+    /// `fdtable.max_fds`
+    pub fdtable_max_fds: u32,
+    /// `fdtable.fd`
+    pub fdtable_fd: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `inode.i_ino`
+    pub inode_ino: u32,
+    /// `inode.i_sb`
+    pub inode_sb: u32,
+    /// `super_block.s_dev`
+    pub super_dev: u32,
+    /// `mm_struct.exe_file`
+    pub mm_exe_file: u32,
+    /// `mm_struct.start_code`
+    pub mm_start_code: u32,
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 72);
+const _: () = assert!(size_of::<KernelConfig>() == 112);
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.
@@ -59,7 +79,7 @@ pub struct Pending {
     pub end: u64,
     /// Stack id.
     pub stack: u64,
-    /// Time of the last fault.
+    /// Time of one of the last 16 faults.
     pub time_ns: u64,
     /// Thread. 0: nothing pending.
     pub tid: u32,
@@ -73,6 +93,8 @@ pub struct Pending {
     pub op: u32,
     /// `Header::flags`.
     pub flags: u32,
+    /// Registers at the last fault, when it was one in user mode.
+    pub rep: RepState,
 }
 
 /// Value of the `PROCESSES` map, keyed by pid (tgid): one a traced process.
@@ -87,6 +109,13 @@ pub struct Process {
     pub mm: u64,
     /// Resident pages by member after the last event.
     pub rss_pages: [i64; member::COUNT],
+    /// The shared part of the kernel's count of anonymous pages after the last event. A huge page
+    /// always goes there, so while it stands still, pages came one by one.
+    pub anon_shared: i64,
+    /// Address of the last instruction that was looked at.
+    pub looked_at: u64,
+    /// The same when it is a byte-wise `rep stos`/`rep movs`, else 0.
+    pub rep_ip: u64,
     /// The range not yet sent.
     pub pending: Pending,
     /// 1 while a CPU works on `pending`.
@@ -95,7 +124,7 @@ pub struct Process {
     /// program never meets an old stack.
     pub generation: u32,
 }
-const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 56 + 8);
+const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 24 + 88 + 8);
 
 /// Value of the `LAYOUTS` map, keyed by pid: a layout found after the process was traced (it has
 /// just been executed), for the kernel side to take over. It writes its own entry in `PROCESSES`
@@ -145,6 +174,21 @@ pub struct KnownImage {
 }
 const _: () = assert!(size_of::<KnownImage>() == 104 + 24);
 
+impl KnownImage {
+    /// The layout of a process that maps the file at `base`.
+    #[inline(always)]
+    pub fn layout_at(&self, base: u64) -> PythonLayout {
+        let mut layout = self.layout;
+        layout.source_address = layout.source_address.wrapping_add(base);
+        layout.finalizing_address = layout.finalizing_address.wrapping_add(base);
+        if layout.image_end != 0 {
+            layout.image_start = layout.image_start.wrapping_add(base);
+            layout.image_end = layout.image_end.wrapping_add(base);
+        }
+        layout
+    }
+}
+
 /// The registers that tell whether two faults come from the same instance of one `rep`
 /// instruction (x86-64).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,7 +204,10 @@ pub struct RepState {
     pub left: u64,
 }
 
-/// Values of [`Thread::fault`].
+/// Entries of the `FAULTS` map, a power of two; a thread's is its tid modulo this.
+pub const FAULT_SLOTS: u32 = 1 << 16;
+
+/// Values of [`Fault::kind`].
 pub mod fault {
     /// No fault since the last growth was placed.
     pub const NONE: u32 = 0;
@@ -170,35 +217,58 @@ pub mod fault {
     pub const KERNEL: u32 = 2;
 }
 
+/// The error code of a page fault on x86-64 (`enum x86_pf_error_code`, asm/trap_pf.h).
+pub mod error_code {
+    /// The page was there: its protection forbade the access.
+    pub const PROTECTION: u32 = 1;
+    /// It was a write.
+    pub const WRITE: u32 = 2;
+}
+
+/// Value of the `FAULTS` map: the fault a thread is in.
+///
+/// An array, since the verifier turns its lookup into an addition, while every fault of every
+/// process on the machine pays for a look into a hash map. Threads whose tids collide share an
+/// entry: who finds another's tid in it does not know the place of its growth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Fault {
+    /// 1 once a traced thread has had this entry: until then nobody else looks further.
+    pub watched: u32,
+    /// Whose fault it is.
+    pub tid: u32,
+    /// One of [`fault`].
+    pub kind: u32,
+    /// The processor's error code: bits of [`error_code`].
+    pub error_code: u32,
+    /// Its address.
+    pub address: u64,
+    /// Id of a stack that the user side has: the last one of the thread here.
+    pub stack: u64,
+    /// Page of a write to a protected page, until its fault is over: growth, if the count of
+    /// anonymous pages rises; otherwise the page stopped being shared (copy-on-write), as the
+    /// thread's next event shows. 0: none.
+    pub written_page: u64,
+    /// `walk_result` of the walk at that write; its stack is `written_stack`.
+    pub written_op: u32,
+    /// 1 when the kernel took that fault for the program.
+    pub written_in_kernel: u32,
+    /// See `written_op`.
+    pub written_stack: u64,
+}
+const _: () = assert!(size_of::<Fault>() == 56);
+
 /// Value of the `THREADS` map, keyed by tid: one a thread of a traced process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Thread {
     /// Its process.
     pub pid: u32,
-    /// One of [`fault`].
-    pub fault: u32,
-    /// Address of the last fault.
-    pub fault_address: u64,
-    /// Registers at the last fault.
-    pub rep: RepState,
-    /// Registers at the fault whose stack is `stack`.
-    pub walked: RepState,
-    /// Id of the last stack of this thread.
-    pub stack: u64,
-    /// `walk_result` of the last walk.
-    pub op: u32,
-    /// `flag` bits of the last walk.
-    pub flags: u32,
-    /// Instruction address that is known to hold a byte-wise `rep stos`/`rep movs`.
-    pub rep_ip: u64,
     /// System call under way that changes the address space, as number + 1. 0: none.
     pub syscall: u32,
-    /// 1 once its process has been counted for the first time ([`Process::mm`] is set).
-    pub met: u32,
     /// Its first four arguments.
     pub arguments: [u64; 4],
     /// Pages by member that became resident inside it without a fault (populate).
     pub populated_pages: [u32; member::COUNT],
 }
-const _: () = assert!(size_of::<Thread>() == 16 + 32 + 32 + 16 + 8 + 8 + 32 + 16);
+const _: () = assert!(size_of::<Thread>() == 8 + 32 + 16);

@@ -3,6 +3,8 @@
 //! All integers are in the machine's byte order (both sides run on one machine). Times are
 //! `CLOCK_MONOTONIC` nanoseconds. Addresses and lengths are bytes of the target's address space.
 
+use crate::config::ImageKey;
+
 /// Values of [`Header::kind`].
 pub mod kind {
     /// [`super::Growth`]
@@ -15,6 +17,8 @@ pub mod kind {
     pub const ADDRESS_SPACE: u16 = 4;
     /// [`super::Task`]
     pub const TASK: u16 = 5;
+    /// [`super::Interpreter`]
+    pub const INTERPRETER: u16 = 6;
 }
 
 /// What every record begins with.
@@ -48,6 +52,8 @@ pub mod flag {
     pub const WITHIN: u32 = 8;
     /// The place is not known: `start` and `end` are 0, only `pages` counts.
     pub const UNPLACED: u32 = 16;
+    /// Not growth: the pages were there, and stopped being shared when they were written.
+    pub const UNSHARED: u32 = 32;
 }
 
 /// Values of `Header::op` of a [`Growth`]: what the walk found.
@@ -82,7 +88,7 @@ pub mod member {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Growth {
-    /// `op`: one of [`walk_result`]. `time_ns`: of the last fault merged.
+    /// `op`: one of [`walk_result`]. `time_ns`: of one of the last 16 faults merged.
     pub header: Header,
     /// First byte of the first page.
     pub start: u64,
@@ -226,8 +232,23 @@ pub struct AddressSpace {
     pub new_start: u64,
     /// For moves.
     pub new_len: u64,
+    /// All resident pages of the process just then; for UNMAP: before the range goes.
+    pub rss_pages: i64,
 }
-const _: () = assert!(size_of::<AddressSpace>() == 56);
+const _: () = assert!(size_of::<AddressSpace>() == 64);
+
+/// A process mapped the file of a known interpreter; the kernel side walks it from now on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Interpreter {
+    /// Common part.
+    pub header: Header,
+    /// The file.
+    pub key: ImageKey,
+    /// What to add to the file's addresses.
+    pub base: u64,
+}
+const _: () = assert!(size_of::<Interpreter>() == 48);
 
 /// Values of `Header::op` of a [`Task`] record.
 pub mod task_op {
@@ -249,7 +270,7 @@ pub struct Task {
     pub other: u32,
     /// FORK: 1 when the child shares its parent's address space (vfork).
     pub shares_memory: u32,
-    /// Resident pages by [`member`].
+    /// Resident pages by [`member`]. EXIT: just before they went.
     pub rss_pages: [i64; member::COUNT],
 }
 const _: () = assert!(size_of::<Task>() == 64);

@@ -222,7 +222,8 @@ impl Walk {
             code: code | ((owner as u64) << 56),
             instr,
         };
-        self.hash = mix(mix(self.hash, out.code), instr);
+        // Both words in one round: what depends on the frame before is the costly part.
+        self.hash = mix(self.hash, out.code.wrapping_mul(CODE_WEIGHT) ^ instr);
         // A frame that names itself would loop until the limit: the chain is damaged.
         if previous == frame {
             self.frame = 0;
@@ -232,6 +233,9 @@ impl Walk {
         Step::Frame
     }
 }
+
+/// Spreads a code object's address before an instruction is mixed in (a prime of xxHash64).
+const CODE_WEIGHT: u64 = 0x1656_67b1_9e37_79f9;
 
 /// One round of a 64-bit multiply-and-rotate hash; the constants are those of xxHash64's primes.
 #[inline(always)]

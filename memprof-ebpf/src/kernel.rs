@@ -8,13 +8,15 @@ use aya_ebpf::{
     },
     programs::BtfTracePointContext,
 };
-use memprof_common::{Process, Thread, records::member};
+use memprof_common::{ImageKey, Process, records::member};
 
 use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
 
 /// x86-64 `struct pt_regs` (arch/x86/include/asm/ptrace.h): fixed by the system-call ABI.
 pub mod regs {
     pub const R10: usize = 56;
+    pub const R9: usize = 64;
+    pub const R8: usize = 72;
     pub const CX: usize = 88;
     pub const DX: usize = 96;
     pub const SI: usize = 104;
@@ -87,11 +89,16 @@ pub fn thread_pointer(task: Structure) -> u64 {
     task.field(config!(task_fsbase) as usize)
 }
 
-/// True while the task is inside a system call; a fault in user mode leaves -1 there.
+/// The registers with which the task last entered the kernel from user mode.
 #[inline(always)]
-pub fn in_system_call(task: Structure) -> bool {
+pub fn registers(task: Structure) -> Structure {
     // SAFETY: the helper takes a `task_struct`, which the verifier checks.
-    let registers = Structure(unsafe { bpf_task_pt_regs(task.0 as *mut _) } as *const u8);
+    Structure(unsafe { bpf_task_pt_regs(task.0 as *mut _) } as *const u8)
+}
+
+/// True inside a system call; a fault in user mode leaves -1 there.
+#[inline(always)]
+pub fn in_system_call(registers: Structure) -> bool {
     registers.field::<i64>(regs::ORIG_AX) != -1
 }
 
@@ -104,6 +111,54 @@ fn read_kernel<const N: usize>(address: u64) -> Option<[u8; N]> {
         bpf_probe_read_kernel(bytes.as_mut_ptr().cast(), N as u32, address as *const _) != 0
     };
     if failed { None } else { Some(bytes) }
+}
+
+/// A word of kernel memory; 0 when it is not there.
+#[inline(always)]
+fn kernel_word(address: u64) -> u64 {
+    read_kernel(address).map_or(0, u64::from_ne_bytes)
+}
+
+/// A number of four bytes of kernel memory; 0 when it is not there.
+#[inline(always)]
+fn kernel_int(address: u64) -> u32 {
+    read_kernel(address).map_or(0, u32::from_ne_bytes)
+}
+
+/// Address of the `struct file` behind a descriptor of the current task; 0 without one.
+#[inline(always)]
+pub fn file_of_descriptor(task: Structure, descriptor: u64) -> u64 {
+    let files = task.follow(config!(task_files) as usize).address();
+    let table = kernel_word(files.wrapping_add(config!(files_fdt) as u64));
+    if descriptor >= kernel_int(table.wrapping_add(config!(fdtable_max_fds) as u64)) as u64 {
+        return 0;
+    }
+    let entries = kernel_word(table.wrapping_add(config!(fdtable_fd) as u64));
+    kernel_word(entries.wrapping_add(descriptor * 8))
+}
+
+/// Address of the `struct file` of the program that was executed; 0 without one.
+#[inline(always)]
+pub fn file_of_program(mm: Structure) -> u64 {
+    kernel_word(mm.address().wrapping_add(config!(mm_exe_file) as u64))
+}
+
+/// What names a file; None when there is none.
+#[inline(always)]
+pub fn image_key(file: u64) -> Option<ImageKey> {
+    if file == 0 {
+        return None;
+    }
+    let inode = kernel_word(file.wrapping_add(config!(file_inode) as u64));
+    if inode == 0 {
+        return None;
+    }
+    let superblock = kernel_word(inode.wrapping_add(config!(inode_sb) as u64));
+    Some(ImageKey {
+        inode: kernel_word(inode.wrapping_add(config!(inode_ino) as u64)),
+        device: kernel_int(superblock.wrapping_add(config!(super_dev) as u64)),
+        _padding: 0,
+    })
 }
 
 /// The distance from a per-CPU pointer to each CPU's copy.
@@ -188,6 +243,15 @@ pub fn resident_pages(mm: Structure, which: u32) -> i64 {
     pages
 }
 
+/// The part of the count of anonymous pages that all CPUs share. A CPU keeps changes for itself
+/// until they reach `percpu_counter_batch`, which is 32, or twice the CPUs if that is more
+/// (lib/percpu_counter.c).
+#[inline(always)]
+pub fn shared_anon_pages(mm: Structure) -> i64 {
+    let counter = config!(mm_rss_stat) as usize + config!(percpu_counter_size) as usize;
+    mm.field(counter + config!(percpu_counter_count) as usize)
+}
+
 /// Takes the address space's counts as they are: what follows is growth.
 #[inline(always)]
 pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] {
@@ -198,6 +262,7 @@ pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] 
         resident_pages(mm, member::SHMEM),
     ];
     process.mm = mm.address();
+    process.anon_shared = shared_anon_pages(mm);
     process.rss_pages = pages;
     pages
 }
@@ -205,16 +270,19 @@ pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] 
 /// Counts a process that was attached to, before the fault or the call that is beginning changes
 /// anything. The user side cannot: it knows no `mm_struct`.
 #[inline(always)]
-pub fn meet(thread: &mut Thread, pid: u32) {
-    if thread.met != 0 {
+pub fn meet(process: &mut Process) {
+    if process.mm != 0 {
         return;
     }
-    thread.met = 1;
-    let Some(process) = maps::process(pid) else {
-        return;
-    };
     let mm = mm_of(current());
-    if process.mm == 0 && mm.address() != 0 {
+    if !mm.is_null() {
         count_from(process, mm);
     }
+}
+
+/// All resident pages of a process, as of its last event.
+#[inline(always)]
+pub fn all_resident(process: &Process) -> i64 {
+    let pages = &process.rss_pages;
+    pages[member::FILE as usize] + pages[member::ANON as usize] + pages[member::SHMEM as usize]
 }

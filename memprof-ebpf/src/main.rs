@@ -8,18 +8,20 @@
 #![no_main]
 #![expect(
     internal_features,
-    reason = "compare-and-exchange: the BPF target has no AtomicU32 methods for it"
+    reason = "atomics: the BPF target's own types have no methods for them"
 )]
 #![feature(core_intrinsics)]
 
 mod code;
 mod emit;
+mod images;
 mod kernel;
 mod maps;
 mod memory;
 mod probes;
 mod repeat;
 mod stack;
+mod unshare;
 
 /// The version of every shared layout, for the loader to compare.
 #[unsafe(no_mangle)]

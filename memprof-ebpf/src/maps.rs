@@ -11,7 +11,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use memprof_common::{
-    KernelConfig, LayoutOffer, Loss, Process, Thread,
+    Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread,
+    config::FAULT_SLOTS,
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
@@ -39,6 +40,16 @@ pub static CONFIG: KernelConfig = KernelConfig {
     follow_forks: 0,
     no_shortcut: 0,
     task_flags: 0,
+    task_files: 0,
+    files_fdt: 0,
+    fdtable_max_fds: 0,
+    fdtable_fd: 0,
+    file_inode: 0,
+    inode_ino: 0,
+    inode_sb: 0,
+    super_dev: 0,
+    mm_exe_file: 0,
+    mm_start_code: 0,
     _padding: 0,
 };
 
@@ -69,9 +80,17 @@ pub static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(8192, 0)
 #[map]
 pub static LAYOUTS: HashMap<u32, LayoutOffer> = HashMap::with_max_entries(1024, 0);
 
+/// Interpreters by file, written by the user side.
+#[map]
+pub static IMAGES: HashMap<ImageKey, KnownImage> = HashMap::with_max_entries(256, 0);
+
 /// Threads of traced processes, by tid.
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
+
+/// The faults that threads are in, by tid modulo [`FAULT_SLOTS`].
+#[map]
+pub static FAULTS: Array<Fault> = Array::with_max_entries(FAULT_SLOTS, 0);
 
 /// Stacks already sent, by id. An evicted one is sent again.
 #[map]
@@ -154,6 +173,24 @@ pub fn process(pid: u32) -> Option<&'static mut Process> {
 #[inline(always)]
 pub fn thread(tid: u32) -> Option<&'static mut Thread> {
     value(THREADS.get_ptr_mut(tid))
+}
+
+/// Where the fault of a thread is kept; None for a thread that is surely not traced.
+#[inline(always)]
+pub fn fault(tid: u32) -> Option<&'static mut Fault> {
+    fault_slot(tid).filter(|fault| fault.watched != 0)
+}
+
+/// The same, for threads yet to be traced.
+#[inline(always)]
+pub fn fault_slot(tid: u32) -> Option<&'static mut Fault> {
+    value(FAULTS.get_ptr_mut(tid % FAULT_SLOTS))
+}
+
+/// The interpreter that this file is.
+#[inline(always)]
+pub fn known_image(key: &ImageKey) -> Option<&'static KnownImage> {
+    value(IMAGES.get_ptr_mut(key)).map(|image| &*image)
 }
 
 /// The layout that the user side offers to a process.

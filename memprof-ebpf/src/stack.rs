@@ -4,7 +4,7 @@
 use core::ops::ControlFlow;
 
 use memprof_common::{
-    Loss, Process, PythonLayout, Thread,
+    Loss, Process, PythonLayout,
     layout::thread_source,
     records::{Header, RawFrame, Stack, flag, kind, walk_result},
     walk::{self, MAX_FRAMES, NoFrame, Step, Walk},
@@ -26,7 +26,53 @@ pub struct Captured {
     pub id: u64,
 }
 
-/// State of the loop over frames. Lives on the stack of the program.
+/// Frames that are walked by an ordinary loop: most stacks end there, and its rounds cost half.
+/// The verifier looks at each of them, so there cannot be many.
+const NEAR_FRAMES: u32 = 32;
+
+/// What a walk gave.
+struct Walked {
+    hash: u64,
+    depth: u32,
+    ended: Step,
+}
+
+/// Walks from the innermost frame on; the frames go to scratch.
+#[inline(always)]
+fn walk_from(frame: u64, seed: u64, layout: &PythonLayout, scratch: &mut Scratch) -> Walked {
+    let mut window = &mut scratch.window;
+    let frames = &mut scratch.stack.tail;
+    let mut walk = Walk::new(frame, seed);
+    let mut depth = 0;
+    while depth < NEAR_FRAMES {
+        match walk.step(layout, &mut window, &mut frames[depth as usize]) {
+            Step::Frame => depth += 1,
+            ended => {
+                return Walked {
+                    hash: walk.hash,
+                    depth,
+                    ended,
+                };
+            }
+        }
+    }
+    let mut far = Frames {
+        walk,
+        window,
+        frames,
+        layout,
+        depth,
+        ended: Step::Frame,
+    };
+    repeat::run(MAX_FRAMES - NEAR_FRAMES, &mut far);
+    Walked {
+        hash: far.walk.hash,
+        depth: far.depth,
+        ended: far.ended,
+    }
+}
+
+/// State of the loop over further frames. Lives on the stack of the program.
 struct Frames<'a> {
     walk: Walk,
     window: &'a mut UserWindow,
@@ -39,6 +85,7 @@ struct Frames<'a> {
 impl Rounds for Frames<'_> {
     #[inline(always)]
     fn round(&mut self, index: u32) -> ControlFlow<()> {
+        let index = index + NEAR_FRAMES;
         let out = &mut self.frames[index as usize % MAX_FRAMES as usize];
         match self.walk.step(self.layout, &mut self.window, out) {
             Step::Frame => {
@@ -85,11 +132,12 @@ pub fn adopt_layout(process: &mut Process, pid: u32) {
     let _ = LAYOUTS.remove(pid);
 }
 
-/// Walks the current thread's stack and makes sure that the user side knows it.
+/// Walks the current thread's stack and makes sure that the user side knows it; `sent` is the id
+/// of a stack that it does know.
 #[inline(always)]
 pub fn capture(
     process: &mut Process,
-    thread: &Thread,
+    sent: u64,
     pid: u32,
     tid: u32,
     thread_pointer: u64,
@@ -112,23 +160,16 @@ pub fn capture(
             return none(walk_result::FAILED);
         }
     };
-    let mut state = Frames {
-        walk: Walk::new(frame, ((pid as u64) << 32) | process.generation as u64),
-        window: &mut scratch.window,
-        frames: &mut scratch.stack.tail,
-        layout: &process.layout,
-        depth: 0,
-        ended: Step::Frame,
-    };
-    repeat::run(MAX_FRAMES, &mut state);
-    let (walk, depth, ended) = (state.walk, state.depth, state.ended);
+    let seed = ((pid as u64) << 32) | process.generation as u64;
+    let walked = walk_from(frame, seed, &process.layout, scratch);
+    let Walked { depth, ended, .. } = walked;
     if depth == 0 {
         lose(Loss::StackFailed);
         return none(walk_result::FAILED);
     }
     let whole = ended == Step::End;
-    let id = walk::finish(walk.hash ^ whole as u64);
-    if thread.stack != id && !maps::is_stack_sent(id) {
+    let id = walk::finish(walked.hash ^ whole as u64);
+    if sent != id && !maps::is_stack_sent(id) {
         match ended {
             Step::End => {}
             Step::Failed => lose(Loss::StackFailed),

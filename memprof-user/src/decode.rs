@@ -2,6 +2,7 @@
 //! panic or a wild length.
 
 use bytes::Buf;
+use memprof_common::ImageKey;
 use memprof_common::records::{self, Header, RawFrame, Text, kind};
 
 /// One record of the kernel side, owned.
@@ -24,6 +25,8 @@ pub enum Event {
     AddressSpace(records::AddressSpace),
     /// A process began, executed, or ended.
     Task(records::Task),
+    /// The kernel side recognised an interpreter.
+    Interpreter(records::Interpreter),
 }
 
 /// A code object, as the kernel side read it.
@@ -75,6 +78,7 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
         kind::CODE => code(header, record),
         kind::ADDRESS_SPACE => address_space(header, record),
         kind::TASK => task(header, record),
+        kind::INTERPRETER => interpreter(header, record),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -212,6 +216,21 @@ fn address_space(header: Header, mut record: &[u8]) -> Result<Event, DecodeError
         len: record.get_u64_ne(),
         new_start: record.get_u64_ne(),
         new_len: record.get_u64_ne(),
+        rss_pages: record.get_i64_ne(),
+    }))
+}
+
+fn interpreter(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
+    need(record, body::<records::Interpreter>())?;
+    let key = ImageKey {
+        inode: record.get_u64_ne(),
+        device: record.get_u32_ne(),
+        _padding: record.get_u32_ne(),
+    };
+    Ok(Event::Interpreter(records::Interpreter {
+        header,
+        key,
+        base: record.get_u64_ne(),
     }))
 }
 

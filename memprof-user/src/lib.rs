@@ -16,6 +16,7 @@ pub mod python;
 pub mod report;
 pub mod session;
 pub mod sink;
+pub mod snapshot;
 pub mod target;
 
 pub use error::{Error, Exit, Result};

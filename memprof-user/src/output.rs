@@ -45,6 +45,11 @@ impl OutputBase {
         Ok(resolved)
     }
 
+    /// `BASE`
+    pub fn path(&self) -> &Path {
+        &self.base
+    }
+
     /// `BASE.dat`
     pub fn dat(&self) -> PathBuf {
         self.with("dat")

@@ -51,8 +51,14 @@ fn every_supported_interpreter_is_detected_and_walked() {
             assert!(interpreter.is_confirmed);
             // What its files say before it is started is what its process shows.
             let known = Detector::new().of_program(&found.path);
-            assert!(known.is_some(), "{} by its files", found.path.display());
-            assert_eq!(known, interpreter.known, "{}", found.path.display());
+            let (key, image, version) = known.expect("known by its files");
+            assert_eq!(
+                Some((key, image)),
+                interpreter.known,
+                "{}",
+                found.path.display()
+            );
+            assert_eq!(version, interpreter.version);
             assert!(truths.iter().any(|t| t.chain.len() > depth as usize));
             assert_walks(&program, &truths, &interpreter);
         }

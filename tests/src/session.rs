@@ -39,7 +39,10 @@ impl Session {
 
     /// A command that runs memprof-ebpf in the scratch folder.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(&self.binary);
+        // A shell starts background jobs with SIGINT ignored, and what they start inherits that:
+        // Ctrl-C before the tracer's own handler is set would be lost.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(&self.binary);
         command.args(args).current_dir(self.dir());
         // The caller's own sudo, if any, is not the one under test.
         for name in ["SUDO_UID", "SUDO_GID", "SUDO_USER"] {

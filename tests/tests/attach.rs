@@ -239,6 +239,7 @@ fn a_recursion_900_deep_is_seen_to_its_root() {
         };
         let truth = run_workload(&session, &python, "deep.py");
         let report = session.report();
+        report.assert_nothing_lost();
         for (name, &bytes) in &truth.truth {
             let what = format!("{name} on {version}, counted once");
             // Under descend() stand the 900 frames themselves too: some 100 KiB of Python's own

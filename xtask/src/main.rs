@@ -4,6 +4,7 @@
 //! linker from crates.io and root for some of its tests would otherwise live in a page of
 //! instructions, and instructions are not tested.
 
+mod bench;
 mod bpf_linker;
 mod build_ebpf;
 mod command;
@@ -38,6 +39,8 @@ enum Chore {
     },
     /// Build the BPF object into target/bpf/memprof-probes.o
     BuildEbpf,
+    /// Measure what tracing adds to a page fault
+    Bench(bench::Options),
     /// From a clean clone to a flame graph: set up, build, trace a bundled service that leaks
     Demo,
     /// Everything that must hold: format, clippy, tidy, unit, golden and end-to-end tests
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Chore::Setup { check: true } => setup::check(),
         Chore::Setup { check: false } => setup::install().map(drop),
         Chore::BuildEbpf => build_ebpf::build().map(drop),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::check(),

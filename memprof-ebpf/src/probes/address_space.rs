@@ -7,17 +7,17 @@ use aya_ebpf::{
 };
 use memprof_common::{
     PAGE_BYTES, Process, Thread,
-    config::fault,
+    config::{RepState, fault},
     layout::thread_source,
     records::{AddressSpace, Growth, Header, flag, kind, member, space_op},
 };
 
 use crate::{
-    emit,
-    kernel::{Structure, current, meet, mm_of, regs, thread_pointer},
+    emit, images,
+    kernel::{Structure, all_resident, current, meet, mm_of, regs, thread_pointer},
     maps::{self, config},
     memory::user_word,
-    stack,
+    stack, unshare,
 };
 
 /// System-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
@@ -41,6 +41,8 @@ const PROT_EXEC: u64 = 0x4;
 const MADV_DONTNEED: u64 = 4;
 /// `MADV_REMOVE`
 const MADV_REMOVE: u64 = 9;
+/// `MADV_GUARD_INSTALL`
+const MADV_GUARD_INSTALL: u64 = 102;
 /// `MADV_DONTNEED_LOCKED`
 const MADV_DONTNEED_LOCKED: u64 = 24;
 /// Results of system calls from here up are error numbers (include/linux/err.h).
@@ -93,6 +95,7 @@ fn send(process: &mut Process, pid: u32, tid: u32, op: u16, range: (u64, u64), n
         len: range.1,
         new_start: new.0,
         new_len: new.1,
+        rss_pages: all_resident(process),
     });
 }
 
@@ -104,7 +107,10 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
         call::MUNMAP => Some((first, second)),
         call::MMAP if fourth & MAP_FIXED != 0 => Some((first, second)),
         call::MADVISE
-            if third == MADV_DONTNEED || third == MADV_REMOVE || third == MADV_DONTNEED_LOCKED =>
+            if matches!(
+                third,
+                MADV_DONTNEED | MADV_REMOVE | MADV_DONTNEED_LOCKED | MADV_GUARD_INSTALL
+            ) =>
         {
             Some((first, second))
         }
@@ -121,6 +127,16 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
             }
         }
         _ => None,
+    }
+}
+
+/// What grows from now on has nothing to do with the last fault.
+#[inline(always)]
+fn forget_fault(tid: u32) {
+    if let Some(fault) = maps::fault(tid)
+        && fault.tid == tid
+    {
+        fault.kind = fault::NONE;
     }
 }
 
@@ -145,9 +161,10 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
         registers.field(regs::DX),
         registers.field(regs::R10),
     ];
-    meet(thread, pid);
+    meet(process);
+    unshare::settle_thread(process, pid, tid);
     thread.syscall = id as u32 + 1;
-    thread.fault = fault::NONE;
+    forget_fault(tid);
     thread.arguments = arguments;
     thread.populated_pages = [0; member::COUNT];
     if let Some(range) = taken_away(id, &arguments) {
@@ -208,7 +225,12 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
         }
         call::MMAP => {
             let file_code = third & PROT_EXEC != 0 && fourth & MAP_ANONYMOUS == 0;
-            if file_code && process.layout.thread_source == thread_source::NONE {
+            let descriptor: u64 = registers.field(regs::R8);
+            let offset: u64 = registers.field(regs::R9);
+            if file_code
+                && process.layout.thread_source == thread_source::NONE
+                && !images::mapped(process, descriptor, offset, result, (pid, tid))
+            {
                 send(
                     process,
                     pid,
@@ -227,7 +249,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
 /// Sends what became resident inside the call without a fault: MAP_POPULATE, mlock,
 /// MADV_POPULATE_*, or any growing call of a process under mlockall.
 #[inline(always)]
-fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id: i64, result: u64) {
+fn populated(process: &mut Process, thread: &Thread, pid: u32, tid: u32, id: i64, result: u64) {
     let pages = thread.populated_pages;
     if pages[0] | pages[1] | pages[3] == 0 {
         return;
@@ -242,9 +264,9 @@ fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id:
             (start, pages_up(first.wrapping_add(second)))
         }
     };
-    let captured = stack::capture(process, thread, pid, tid, thread_pointer(current()));
-    thread.fault = fault::NONE;
-    thread.stack = captured.id;
+    let captured = stack::capture(process, 0, pid, tid, thread_pointer(current()));
+    // The walk's own reads may have faulted.
+    forget_fault(tid);
     let mut send = |which: u32, pages: u32| {
         if pages == 0 {
             return;
@@ -258,14 +280,14 @@ fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id:
         let placed = flags & flag::UNPLACED == 0;
         emit::growth(
             process,
-            &Growth {
+            &mut Growth {
                 header: Header {
                     kind: kind::GROWTH,
                     op: captured.op,
                     pid,
                     tid,
                     flags,
-                    time_ns: emit::now(),
+                    time_ns: 0,
                 },
                 start: if placed { start } else { 0 },
                 end: if placed { end } else { 0 },
@@ -275,6 +297,7 @@ fn populated(process: &mut Process, thread: &mut Thread, pid: u32, tid: u32, id:
                 member: which,
                 _padding: 0,
             },
+            RepState::default(),
         );
     };
     send(member::FILE, pages[0]);

@@ -4,39 +4,51 @@
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
-use memprof_common::config::{RepState, fault};
+use memprof_common::config::fault;
 
 use crate::{
-    kernel::{Structure, meet, regs},
+    kernel::meet,
     maps,
+    unshare::{self, may_unshare},
 };
 
 #[btf_tracepoint(function = "page_fault_user")]
 pub fn page_fault_user(ctx: BtfTracePointContext) {
-    let id = bpf_get_current_pid_tgid();
-    let Some(thread) = maps::thread(id as u32) else {
-        return;
-    };
-    meet(thread, (id >> 32) as u32);
-    let registers = Structure::argument(&ctx, 1);
-    let left: u64 = registers.field(regs::CX);
-    thread.fault_address = ctx.arg(0);
-    thread.fault = fault::USER;
-    thread.rep = RepState {
-        ip: registers.field(regs::IP),
-        sp: registers.field(regs::SP),
-        end: registers.field::<u64>(regs::DI).wrapping_add(left),
-        left,
-    };
+    remember(ctx.arg(0), ctx.arg(2), fault::USER);
 }
 
 #[btf_tracepoint(function = "page_fault_kernel")]
 pub fn page_fault_kernel(ctx: BtfTracePointContext) {
+    remember(ctx.arg(0), ctx.arg(2), fault::KERNEL);
+}
+
+#[inline(always)]
+fn remember(address: u64, error_code: u64, kind: u32) {
     let id = bpf_get_current_pid_tgid();
-    let Some(thread) = maps::thread(id as u32) else {
+    let (pid, tid) = ((id >> 32) as u32, id as u32);
+    let Some(fault) = maps::fault(tid) else {
         return;
     };
-    meet(thread, (id >> 32) as u32);
-    thread.fault_address = ctx.arg(0);
-    thread.fault = fault::KERNEL;
+    if fault.tid != tid {
+        // This thread's first fault, or a thread with which it shares the entry came between.
+        let Some(process) = maps::process(pid) else {
+            return;
+        };
+        meet(process);
+        fault.tid = tid;
+        fault.written_page = 0;
+    }
+    if fault.written_page != 0 || may_unshare(error_code) {
+        let Some(process) = maps::process(pid) else {
+            return;
+        };
+        unshare::settle(process, fault, pid);
+        if may_unshare(error_code) {
+            unshare::written(process, fault, pid, address, kind);
+        }
+    }
+    // Last: a read of the walk may have faulted itself.
+    fault.kind = kind;
+    fault.error_code = error_code as u32;
+    fault.address = address;
 }

@@ -8,14 +8,14 @@ use aya_log_ebpf::debug;
 use memprof_common::{
     Loss, Process, Thread,
     layout::thread_source,
-    records::{Header, Task, kind, member, task_op},
+    records::{Header, Task, kind, task_op},
 };
 
 use crate::{
-    emit,
+    emit, images,
     kernel::{Structure, count_from, mm_of},
     maps::{self, PROCESSES, THREADS, config, lose},
-    stack,
+    stack, unshare,
 };
 
 /// `CLONE_VM`, `CLONE_THREAD` (include/uapi/linux/sched.h)
@@ -24,12 +24,26 @@ const CLONE_THREAD: u64 = 0x10000;
 
 #[inline(always)]
 fn new_thread(tid: u32, pid: u32) {
+    if let Some(fault) = maps::fault_slot(tid) {
+        fault.watched = 1;
+    }
     let thread = Thread {
         pid,
         ..Thread::default()
     };
     if THREADS.insert(tid, thread, 0).is_err() {
         lose(Loss::UnknownThread);
+    }
+}
+
+/// Whoever has this tid next is another thread.
+#[inline(always)]
+fn forget_fault(tid: u32) {
+    if let Some(fault) = maps::fault(tid)
+        && fault.tid == tid
+    {
+        fault.tid = 0;
+        fault.written_page = 0;
     }
 }
 
@@ -62,6 +76,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     if config!(follow_forks) == 0 {
         return;
     }
+    unshare::settle_thread(process, parent, bpf_get_current_pid_tgid() as u32);
     emit::flush(process, parent);
     stack::adopt_layout(process, parent);
     let inherited: &Process = process;
@@ -106,6 +121,8 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     new_thread(pid, pid);
     process.layout.thread_source = thread_source::NONE;
     process.layout.finalizing_address = 0;
+    process.looked_at = 0;
+    process.rep_ip = 0;
     process.generation = emit::generation();
     let mm = mm_of(task);
     if mm.is_null() {
@@ -118,6 +135,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
         shares_memory: 0,
         rss_pages,
     });
+    images::executed(process, task, (pid, pid));
     debug!(&ctx, "exec: {}", pid);
 }
 
@@ -129,7 +147,9 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     let Some(process) = maps::process(pid) else {
         return;
     };
+    unshare::settle_thread(process, pid, tid);
     let _ = THREADS.remove(tid);
+    forget_fault(tid);
     let signal = task.follow(config!(task_signal) as usize);
     let live: i32 = signal.field(config!(signal_live) as usize);
     if live > 0 {
@@ -141,7 +161,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
         header: header(task_op::EXIT, pid, tid),
         other: status,
         shares_memory: 0,
-        rss_pages: [0; member::COUNT],
+        rss_pages: process.rss_pages,
     });
     let _ = PROCESSES.remove(pid);
     debug!(&ctx, "exit: {} status {}", pid, status);

@@ -1,21 +1,26 @@
 //! `rss_stat`: the kernel's count of a process's pages changed. When it rose, this is a growth
 //! event: the place comes from the fault before it, the owner from the Python stack.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use memprof_common::{
-    HUGE_PAGE_BYTES, PAGE_BYTES, Process, Thread,
-    config::fault,
+    HUGE_PAGE_BYTES, PAGE_BYTES, Process,
+    config::{RepState, error_code, fault},
     records::{Growth, Header, flag, kind, member},
 };
 
 use crate::{
     emit,
-    kernel::{Structure, current, exiting, in_system_call, resident_pages, thread_pointer},
+    kernel::{
+        Structure, current, exiting, in_system_call, registers, regs, resident_pages,
+        shared_anon_pages, thread_pointer,
+    },
     maps::{self, config},
     memory::read_user,
-    stack::{self, Captured},
+    stack,
 };
 
 /// Pages of a huge page.
@@ -32,7 +37,7 @@ const LARGEST_WINDOW_SHIFT: u32 = (HUGE_PAGE_BYTES / FAULT_AROUND_BYTES).trailin
 pub fn rss_stat(ctx: BtfTracePointContext) {
     let id = bpf_get_current_pid_tgid();
     let (pid, tid) = ((id >> 32) as u32, id as u32);
-    let Some(thread) = maps::thread(tid) else {
+    let Some(fault) = maps::fault(tid) else {
         return;
     };
     let Some(process) = maps::process(pid) else {
@@ -48,46 +53,55 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         // Of a child being forked or a program being executed.
         return;
     }
-    let now = resident_pages(mm, which);
-    let counted = &mut process.rss_pages[(which & 3) as usize];
-    let before = *counted;
-    *counted = now;
-    let delta = now - before;
 
-    let at = thread.fault;
+    let registers = registers(task);
+    let (at, address) = if fault.tid == tid {
+        (fault.kind, fault.address)
+    } else {
+        (fault::NONE, 0)
+    };
+    if exiting(task) {
+        // The whole address space goes: no growth, whatever the last fault was. The counts stay
+        // as they were before, for the record of the exit.
+        return;
+    }
     let placed = match at {
-        fault::USER => !in_system_call(task),
+        fault::USER => !in_system_call(registers),
         fault::KERNEL => true,
         _ => false,
     };
-    if exiting(task) {
-        // The whole address space goes: no growth, whatever the last fault was.
-        return;
+    if placed && which == member::ANON {
+        // The write to a protected page was growth: the zero page's, or a private file page's.
+        fault.written_page = 0;
+    }
+    let delta = grown(process, mm, which, placed);
+    let mut rep = RepState::default();
+    if placed && at == fault::USER {
+        rep = rep_state(registers);
+        if delta == 1 && continues_rep(process, tid, which, address & !(PAGE_BYTES - 1), rep) {
+            return;
+        }
     }
     let growth = if placed {
-        at_fault(thread, which, delta)
+        let is_write = fault.error_code & error_code::WRITE != 0;
+        at_fault(address, which, delta, is_write)
     } else {
-        in_call(thread, which, delta)
+        in_call(tid, which, delta)
     };
     let Some(mut growth) = growth else {
         return;
     };
-    let captured = owner(
-        process,
-        thread,
-        pid,
-        tid,
-        thread_pointer(task),
-        growth.start,
-    );
-    // The walk's own reads may have faulted, and a kernel fault places one growth only.
-    thread.fault = if placed && at == fault::USER {
-        fault::USER
-    } else {
-        fault::NONE
-    };
-    thread.stack = captured.id;
-    thread.op = captured.op as u32;
+    let captured = stack::capture(process, fault.stack, pid, tid, thread_pointer(task));
+    if fault.tid == tid {
+        // A read of the walk may have faulted, and a kernel fault places one growth only.
+        fault.address = address;
+        fault.kind = if placed && at == fault::USER {
+            fault::USER
+        } else {
+            fault::NONE
+        };
+        fault.stack = captured.id;
+    }
     if at == fault::KERNEL || !placed {
         growth.header.flags |= flag::IN_KERNEL;
     }
@@ -95,7 +109,69 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
     growth.header.pid = pid;
     growth.header.tid = tid;
     growth.stack = captured.id;
-    emit::growth(process, &growth);
+    emit::growth(process, &mut growth, rep);
+}
+
+/// By how many pages the count of one member grew since the last event.
+///
+/// The exact sum over the CPUs is needed to tell a huge page from a small one, and for growth
+/// without a fault. A fault on anonymous memory that left the shared part of the count alone was
+/// one page: 512 at once never stay with a CPU.
+#[inline(always)]
+fn grown(process: &mut Process, mm: Structure, which: u32, placed: bool) -> i64 {
+    let counted = &mut process.rss_pages[(which & 3) as usize];
+    if which == member::ANON {
+        let shared = shared_anon_pages(mm);
+        if placed && shared == process.anon_shared {
+            add(counted, 1);
+            return 1;
+        }
+        process.anon_shared = shared;
+    }
+    let now = resident_pages(mm, which);
+    let before = *counted;
+    *counted = now;
+    now - before
+}
+
+/// Adds to a count that threads on other CPUs add to.
+#[inline(always)]
+fn add(count: &mut i64, pages: i64) {
+    // SAFETY: an aligned word of a map value, which other CPUs access as whole words.
+    unsafe { atomic_xadd::<i64, i64, { AtomicOrdering::Relaxed }>(count, pages) };
+}
+
+/// The registers that a `rep` instruction works with.
+#[inline(always)]
+fn rep_state(registers: Structure) -> RepState {
+    let left: u64 = registers.field(regs::CX);
+    RepState {
+        ip: registers.field(regs::IP),
+        sp: registers.field(regs::SP),
+        end: registers.field::<u64>(regs::DI).wrapping_add(left),
+        left,
+    }
+}
+
+/// [`emit::continues_rep`], once the instruction is known to be one.
+#[inline(always)]
+fn continues_rep(process: &mut Process, tid: u32, which: u32, page: u64, now: RepState) -> bool {
+    if config!(no_shortcut) != 0 {
+        return false;
+    }
+    if process.looked_at != now.ip {
+        // The same instruction twice, page after page, is worth a look.
+        if process.pending.rep.ip != now.ip || process.pending.end != page {
+            return false;
+        }
+        let mut bytes = [0; 2];
+        read_user(&mut bytes, 2, now.ip);
+        // f3 aa: rep stosb, f3 a4: rep movsb (Intel SDM, volume 2B)
+        let found = bytes == [0xf3, 0xaa] || bytes == [0xf3, 0xa4];
+        process.rep_ip = if found { now.ip } else { 0 };
+        process.looked_at = now.ip;
+    }
+    emit::continues_rep(process, tid, which, page, now)
 }
 
 #[inline(always)]
@@ -107,7 +183,7 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
             pid: 0,
             tid: 0,
             flags,
-            time_ns: emit::now(),
+            time_ns: 0,
         },
         start,
         end,
@@ -121,8 +197,7 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
 
 /// Growth by a page fault: one page at its address, a huge page, or several around it.
 #[inline(always)]
-fn at_fault(thread: &mut Thread, which: u32, delta: i64) -> Option<Growth> {
-    let address = thread.fault_address;
+fn at_fault(address: u64, which: u32, delta: i64, is_write: bool) -> Option<Growth> {
     if delta >= HUGE_PAGES {
         let start = address & !(HUGE_PAGE_BYTES - 1);
         return Some(record(
@@ -134,7 +209,9 @@ fn at_fault(thread: &mut Thread, which: u32, delta: i64) -> Option<Growth> {
         ));
     }
     let page = address & !(PAGE_BYTES - 1);
-    if which == member::ANON {
+    // A written page of shared memory is mapped alone, unless it is part of a larger folio.
+    let written = which == member::SHMEM && is_write && delta <= 2;
+    if which == member::ANON || written {
         // One entry of the page table, whatever the sum says: with several threads at work
         // another one's page may have been in it already, or may be counted here.
         return Some(record(page, page + PAGE_BYTES, 1, which, 0));
@@ -165,66 +242,15 @@ fn at_fault(thread: &mut Thread, which: u32, delta: i64) -> Option<Growth> {
 /// Growth inside a system call, without a fault. In the calls that say their range on return it
 /// is summed until then; elsewhere the place stays unknown.
 #[inline(always)]
-fn in_call(thread: &mut Thread, which: u32, delta: i64) -> Option<Growth> {
+fn in_call(tid: u32, which: u32, delta: i64) -> Option<Growth> {
     if delta <= 0 {
         return None;
     }
-    if thread.syscall != 0 {
+    if let Some(thread) = maps::thread(tid)
+        && thread.syscall != 0
+    {
         thread.populated_pages[(which & 3) as usize] += delta as u32;
         return None;
     }
     Some(record(0, 0, delta as u32, which, flag::UNPLACED))
-}
-
-/// The stack that owns a growth at `page`: walked, or known to be the last one.
-#[inline(always)]
-fn owner(
-    process: &mut Process,
-    thread: &mut Thread,
-    pid: u32,
-    tid: u32,
-    thread_pointer: u64,
-    page: u64,
-) -> Captured {
-    if same_rep(process, thread, tid, page) {
-        thread.walked.left = thread.rep.left;
-        return Captured {
-            op: thread.op as u16,
-            id: thread.stack,
-        };
-    }
-    let captured = stack::capture(process, thread, pid, tid, thread_pointer);
-    thread.walked = thread.rep;
-    captured
-}
-
-/// True when this fault comes from the same instance of the same byte-wise `rep stos`/`rep movs`
-/// as the one before: glibc's fills and copies. Python cannot have moved in between. Every
-/// condition is needed; without them 0.3 % of the answers are wrong.
-#[inline(always)]
-fn same_rep(process: &Process, thread: &mut Thread, tid: u32, page: u64) -> bool {
-    let (now, last) = (&thread.rep, &thread.walked);
-    if thread.fault != fault::USER
-        || now.ip != last.ip
-        || now.sp != last.sp
-        || now.end != last.end
-        || now.left >= last.left
-        || now.end.wrapping_sub(now.left) & !(PAGE_BYTES - 1) != page
-        || process.pending.tid != tid
-        || process.pending.end != page
-        || config!(no_shortcut) != 0
-    {
-        return false;
-    }
-    if thread.rep_ip == now.ip {
-        return true;
-    }
-    let mut bytes = [0; 2];
-    read_user(&mut bytes, 2, now.ip);
-    // f3 aa: rep stosb, f3 a4: rep movsb (Intel SDM, volume 2B)
-    let found = bytes == [0xf3, 0xaa] || bytes == [0xf3, 0xa4];
-    if found {
-        thread.rep_ip = now.ip;
-    }
-    found
 }

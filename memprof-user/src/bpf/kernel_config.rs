@@ -70,6 +70,16 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         follow_forks: options.follow_forks as u32,
         no_shortcut: options.no_shortcut as u32,
         task_flags: offset("task_struct", "flags")?,
+        task_files: offset("task_struct", "files")?,
+        files_fdt: offset("files_struct", "fdt")?,
+        fdtable_max_fds: offset("fdtable", "max_fds")?,
+        fdtable_fd: offset("fdtable", "fd")?,
+        file_inode: offset("file", "f_inode")?,
+        inode_ino: offset("inode", "i_ino")?,
+        inode_sb: offset("inode", "i_sb")?,
+        super_dev: offset("super_block", "s_dev")?,
+        mm_exe_file: offset("mm_struct", "exe_file")?,
+        mm_start_code: offset("mm_struct", "start_code")?,
         _padding: 0,
     })
 }

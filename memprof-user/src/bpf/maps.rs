@@ -1,8 +1,10 @@
 //! The maps as the user side sees them: traced processes and threads, loss counters.
 
-use aya::maps::{HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use memprof_common::{
-    LayoutOffer, Loss, Process, PythonLayout, Thread,
+    Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread,
+    config::FAULT_SLOTS,
+    layout::thread_source,
     records::{Growth, Header, kind},
 };
 
@@ -38,7 +40,9 @@ pub enum Attached {
 pub struct Tables {
     processes: HashMap<MapData, u32, Pod<Process>>,
     threads: HashMap<MapData, u32, Pod<Thread>>,
+    faults: Array<MapData, Pod<Fault>>,
     layouts: HashMap<MapData, u32, Pod<LayoutOffer>>,
+    images: HashMap<MapData, Pod<ImageKey>, Pod<KnownImage>>,
     loss: PerCpuArray<MapData, u64>,
 }
 
@@ -57,7 +61,9 @@ impl Tables {
         Ok(Tables {
             processes: HashMap::try_from(take("PROCESSES")?).map_err(|_| stale_object())?,
             threads: HashMap::try_from(take("THREADS")?).map_err(|_| stale_object())?,
+            faults: Array::try_from(take("FAULTS")?).map_err(|_| stale_object())?,
             layouts: HashMap::try_from(take("LAYOUTS")?).map_err(|_| stale_object())?,
+            images: HashMap::try_from(take("IMAGES")?).map_err(|_| stale_object())?,
             loss: PerCpuArray::try_from(take("LOSS")?).map_err(|_| stale_object())?,
         })
     }
@@ -84,6 +90,7 @@ impl Tables {
 
     /// Begins to trace a thread of a traced process.
     pub fn add_thread(&mut self, pid: u32, tid: u32) -> Result<Attached> {
+        self.watch(tid)?;
         let thread = Thread {
             pid,
             ..Thread::default()
@@ -93,6 +100,26 @@ impl Tables {
             Err(_) if self.threads.get(&tid, 0).is_ok() => Ok(Attached::Already),
             Err(e) => Err(map_error("trace another thread", e)),
         }
+    }
+
+    /// Has the hooks look at the faults of `tid`.
+    fn watch(&mut self, tid: u32) -> Result<()> {
+        let slot = tid % FAULT_SLOTS;
+        // A slot in use stays as it is: its thread may be in a fault.
+        if self
+            .faults
+            .get(&slot, 0)
+            .is_ok_and(|Pod(fault)| fault.watched != 0)
+        {
+            return Ok(());
+        }
+        let fault = Fault {
+            watched: 1,
+            ..Fault::default()
+        };
+        self.faults
+            .set(slot, Pod(fault), 0)
+            .map_err(|e| map_error("trace another thread", e))
     }
 
     /// Stops tracing a process that could not be attached.
@@ -111,6 +138,18 @@ impl Tables {
         self.layouts
             .insert(pid, Pod(offer), 0)
             .map_err(|e| map_error("tell the kernel side of another interpreter", e))
+    }
+
+    /// True when the kernel side knows where this process keeps its Python frames.
+    pub fn has_layout(&self, pid: u32) -> bool {
+        let process = self.processes.get(&pid, 0);
+        process.is_ok_and(|Pod(process)| process.layout.thread_source != thread_source::NONE)
+    }
+
+    /// Lets the kernel side recognise an interpreter by its file from now on. False when the table
+    /// is full: it is then recognised by a look at the process, some milliseconds later.
+    pub fn add_image(&mut self, key: ImageKey, image: &KnownImage) -> bool {
+        self.images.insert(Pod(key), Pod(*image), 0).is_ok()
     }
 
     /// Forgets an offer that nobody took.

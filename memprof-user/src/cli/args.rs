@@ -29,6 +29,8 @@ pub enum Verb {
     Report(ReportArgs),
     /// A flame graph from a capture
     Flamegraph(FlamegraphArgs),
+    /// The memory and the Python stacks of running processes, once, without tracing
+    Snapshot(SnapshotArgs),
 }
 
 #[derive(Args, Debug)]
@@ -240,6 +242,17 @@ pub struct FlamegraphArgs {
     /// Replace a file that exists
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct SnapshotArgs {
+    /// Process to look at, with its descendants; repeatable, comma lists too
+    #[arg(short, long = "pid", value_name = "PID", required = true, value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    /// For scripts: stable keys, bytes
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A positive number of seconds.

@@ -5,6 +5,7 @@ mod flamegraph;
 mod outputs;
 mod report;
 mod run;
+mod snapshot;
 mod trace;
 
 use std::io::Write as _;
@@ -28,6 +29,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::main(args),
         Verb::Report(args) => report::main(args),
         Verb::Flamegraph(args) => flamegraph::main(args),
+        Verb::Snapshot(args) => snapshot::main(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error}");

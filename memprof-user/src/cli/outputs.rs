@@ -44,6 +44,11 @@ impl Outputs {
         })
     }
 
+    /// What the files' names begin with.
+    pub fn base(&self) -> PathBuf {
+        self.base.path().to_owned()
+    }
+
     /// Writes all files, then says what happened. The first error is returned after everything
     /// that still works is done.
     pub fn write(&self, outcome: &Outcome) -> Result<()> {

@@ -9,10 +9,11 @@ use super::args::{CommonArgs, RunArgs};
 use super::{block_on, outputs::Outputs};
 use crate::error::{Error, Exit, Result};
 use crate::session::{Ending, Session, SessionOptions, forward_signals};
-use crate::target::{Launched, RunAs};
+use crate::target::{IgnoredSignals, Launched, RunAs};
 
 /// `run`
 pub fn main(args: RunArgs) -> Result<ExitCode> {
+    let ignored = IgnoredSignals::now();
     let (program, arguments) = words(&args);
     let user = match args.as_user {
         true => Some(RunAs::sudo_caller().ok_or_else(|| {
@@ -42,9 +43,10 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
     };
     let (outcome, mut launched) = block_on(async {
         let mut session = Session::open(options)?;
-        let mut launched = Launched::fork(&program, &arguments, user).map_err(cannot_start)?;
+        let mut launched =
+            Launched::fork(&program, &arguments, user, ignored).map_err(cannot_start)?;
         forward_signals(launched.pid())?;
-        session.start(&mut launched)?;
+        session.start(&mut launched, &program)?;
         let outcome = session.run(command, Some(&mut launched)).await;
         Ok::<_, Error>((outcome, launched))
     })??;

@@ -81,6 +81,7 @@ fn trace(pids: &[u32], common: &CommonArgs) -> Result<ExitCode> {
         .join(" + ");
     let outcome = block_on(async {
         let mut session = Session::open(common.session())?;
+        session.checkpoint_to(outputs.base())?;
         session.attach(pids)?;
         Ok(session.run(command, None).await)
     })??;

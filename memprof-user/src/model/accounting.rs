@@ -94,6 +94,7 @@ impl Model {
             self.anomalies.not_resident += 1;
             return;
         };
+        let shared = self.processes.has_relatives(growth.header.pid);
         let Some(process) = self.processes.live_mut(growth.header.pid) else {
             self.anomalies.strays += 1;
             return;
@@ -122,6 +123,12 @@ impl Model {
             in_kernel: growth.header.flags & flag::IN_KERNEL != 0,
         });
         let bytes = u64::from(growth.pages) * PAGE_BYTES;
+        if growth.header.flags & flag::UNSHARED != 0 {
+            if shared {
+                process.unshare(growth.start..growth.end, owner, &mut self.ledger);
+            }
+            return;
+        }
         let place = place(growth, bytes).unwrap_or_else(|| {
             self.anomalies.misplaced += 1;
             Place::Unplaced
@@ -138,6 +145,10 @@ impl Model {
             return;
         };
         process.see();
+        if let Ok(pages @ 1..) = u64::try_from(change.rss_pages) {
+            // The pending range was sent just before: ledger and count are of one moment.
+            process.set_rss(pages.saturating_mul(PAGE_BYTES), 0, &self.ledger);
+        }
         if change.header.flags & flag::FINALIZING != 0 {
             process.finalize(&self.ledger);
         }
@@ -168,7 +179,7 @@ impl Model {
         let epoch_s = self.epoch_s(task.header.time_ns);
         let known = match task.header.op {
             task_op::FORK => self.fork(task, epoch_s),
-            task_op::EXEC => match self.processes.live_mut(pid) {
+            task_op::EXEC => match self.processes.alone(pid) {
                 Some(process) => {
                     process.exec(&mut self.ledger);
                     process.see();
@@ -254,6 +265,14 @@ impl Model {
         }
     }
 
+    /// A range of a process was resident before the attach. To be told before any record of the
+    /// process is.
+    pub fn was_resident(&mut self, pid: u32, range: std::ops::Range<u64>, kind: PageKind) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.was_resident(range, kind, &mut self.ledger);
+        }
+    }
+
     /// RSS as read just now. `ahead_bytes`: growth that is in the reading and whose record has not
     /// come yet (the pending range of the kernel side).
     pub fn set_rss(&mut self, pid: u32, rss_bytes: u64, ahead_bytes: u64) {
@@ -328,7 +347,6 @@ impl Model {
         (processes, owners, self.timeline.finish())
     }
 
-    #[cfg(test)]
     pub(super) fn parts(&self) -> (&Processes, &Ledger) {
         (&self.processes, &self.ledger)
     }
@@ -338,6 +356,9 @@ impl Model {
 fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
     let mut rows = BTreeMap::new();
     for (key, totals) in ledger.owners() {
+        if key.is_before_attach() {
+            continue;
+        }
         let process = processes.all().get(key.process as usize);
         let recognised = process.is_some_and(|process| process.is_python(key.image));
         let cause = cause::in_image(key.cause, recognised);
@@ -346,6 +367,7 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
         sum.gross += totals.gross;
         sum.freed += totals.freed;
         sum.peak += totals.peak;
+        sum.cow += totals.cow;
         sum.events += totals.events;
     }
     let rows = rows.into_iter();
@@ -360,14 +382,14 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
             freed: totals.freed,
             peak: totals.peak,
             // No record tells of a page that stopped being shared yet.
-            cow: 0,
+            cow: totals.cow,
             events: totals.events,
         },
     )
     .collect()
 }
 
-fn page_kind(member: u32) -> Option<PageKind> {
+pub(super) fn page_kind(member: u32) -> Option<PageKind> {
     match member {
         member::ANON => Some(PageKind::Anon),
         member::FILE => Some(PageKind::File),

@@ -130,6 +130,7 @@ fn a_move_takes_ownership_along() {
         new_start: HEAP + 100 * PAGE_BYTES,
         // The kernel rounds lengths up.
         new_len: 20 * PAGE_BYTES - 1,
+        rss_pages: 0,
     });
     model.address_space(&unmap(7, 0, 100));
     model.address_space(&unmap(7, 108, 50));
@@ -441,6 +442,7 @@ fn what_makes_no_sense_is_counted() {
         len: u64::MAX,
         new_start: 1,
         new_len: u64::MAX,
+        rss_pages: 0,
     });
     check_invariant(&model);
     let named: Vec<_> = model.anomalies().named().collect();

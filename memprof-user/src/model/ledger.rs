@@ -45,6 +45,29 @@ pub struct OwnerKey {
     pub in_kernel: bool,
 }
 
+/// [`OwnerKey::image`] of what was resident before the attach.
+const BEFORE_ATTACH: u32 = u32::MAX;
+
+impl OwnerKey {
+    /// The owner of what a process had resident before the attach: nobody's growth, in no row
+    /// of the profile; only what is left of it counts.
+    pub fn before_attach(process: u32, kind: PageKind) -> Self {
+        OwnerKey {
+            process,
+            image: BEFORE_ATTACH,
+            stack: StackIndex::EMPTY,
+            cause: Cause::Unknown,
+            kind,
+            in_kernel: false,
+        }
+    }
+
+    /// True for [`OwnerKey::before_attach`].
+    pub fn is_before_attach(&self) -> bool {
+        self.image == BEFORE_ATTACH
+    }
+}
+
 /// Sums of one owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -54,6 +77,8 @@ pub struct Totals {
     pub freed: u64,
     /// Resident at the process's peak.
     pub peak: u64,
+    /// Bytes that stopped being shared when they were written.
+    pub cow: u64,
     /// Growth events.
     pub events: u64,
 }
@@ -64,6 +89,7 @@ struct Owner {
     gross: u64,
     freed: u64,
     events: u64,
+    cow: u64,
     /// `Account::peak_id` at which `peak` was saved.
     peak_id: u64,
     peak: u64,
@@ -87,6 +113,8 @@ impl Owner {
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     resident: u64,
+    /// Of what was there before the attach, given back since.
+    before_released: u64,
     highest: u64,
     peak_id: u64,
 }
@@ -117,6 +145,7 @@ impl Ledger {
                 gross: 0,
                 freed: 0,
                 events: 0,
+                cow: 0,
                 // The account's first id is 0: the state before any growth.
                 peak_id: 0,
                 peak: 0,
@@ -141,19 +170,50 @@ impl Ledger {
         self.gross = self.gross.saturating_add(bytes);
     }
 
+    /// The owner wrote `bytes` that had been shared since a fork.
+    pub fn unshare(&mut self, id: OwnerId, bytes: u64) {
+        if let Some(owner) = self.owners.get_mut(id.0 as usize) {
+            owner.cow = owner.cow.saturating_add(bytes);
+        }
+    }
+
     /// `bytes` of what the owner made resident were given back.
     pub fn free(&mut self, id: OwnerId, bytes: u64) {
         let Some((owner, account)) = self.entry(id) else {
             return;
         };
+        if owner.key.is_before_attach() {
+            account.before_released = account.before_released.saturating_add(bytes);
+            return;
+        }
         owner.save_peak(account);
         owner.freed = owner.freed.saturating_add(bytes);
         account.resident = account.resident.saturating_sub(bytes);
     }
 
+    /// True when the owner is what was there before the attach.
+    pub fn is_before_attach(&self, id: OwnerId) -> bool {
+        let owner = self.owners.get(id.0 as usize);
+        owner.is_some_and(|owner| owner.key.is_before_attach())
+    }
+
+    /// Of what a process had resident before the attach, given back since.
+    pub fn before_released(&self, process: u32) -> u64 {
+        self.account(process).before_released
+    }
+
     /// What kind of pages an owner has.
     pub fn kind(&self, id: OwnerId) -> Option<PageKind> {
         Some(self.owners.get(id.0 as usize)?.key.kind)
+    }
+
+    /// Σ copy-on-write of one process.
+    pub fn cow(&self, process: u32) -> u64 {
+        let owners = self.owners.iter();
+        owners
+            .filter(|owner| owner.key.process == process)
+            .map(|owner| owner.cow)
+            .sum()
     }
 
     /// Σ net of one process.
@@ -184,6 +244,7 @@ impl Ledger {
                 } else {
                     owner.net()
                 },
+                cow: owner.cow,
                 events: owner.events,
             };
             (owner.key, totals)

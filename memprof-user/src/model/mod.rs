@@ -7,6 +7,7 @@
 mod accounting;
 mod anomalies;
 mod cause;
+mod checkpoint;
 mod ledger;
 mod process;
 mod processes;
@@ -19,5 +20,6 @@ mod accounting_tests;
 
 pub use accounting::{Attach, Model, Status};
 pub use anomalies::Anomalies;
+pub use checkpoint::Checkpoint;
 pub use ledger::StackIndex;
 pub use profile::*;

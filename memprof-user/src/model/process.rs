@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::ledger::{Ledger, OwnerId};
+use super::ledger::{Ledger, OwnerId, OwnerKey};
 use super::profile::{self, PageKind};
 use super::residency::{Released, Residency};
 
@@ -49,6 +49,8 @@ pub struct Process {
     /// What the profile will say of it.
     info: profile::Process,
     phase: Phase,
+    /// Processes that came from one by forks, and share pages with each other.
+    family: u32,
     space: Residency,
     /// Growth whose place is unknown: resident until exec or exit, as far as we know.
     unplaced: HashMap<OwnerId, u64>,
@@ -75,6 +77,7 @@ impl Process {
             rss_before: info.rss_start,
             info,
             phase: Phase::Running,
+            family: 0,
             space: Residency::default(),
             unplaced: HashMap::new(),
             images: vec![python],
@@ -90,7 +93,7 @@ impl Process {
     }
 
     /// A child forked from `parent`: its pages are the parent's until it gets its own.
-    pub fn forked(index: u32, info: profile::Process, parent: &Process) -> Self {
+    pub fn forked(index: u32, info: profile::Process, parent: &mut Process) -> Self {
         let space = parent.space.fork();
         Process {
             inherited_at_fork: space.inherited_bytes(),
@@ -110,6 +113,40 @@ impl Process {
         }
         self.raise_peak(other.info.rss_peak);
         self.info.first_epoch_s = self.info.first_epoch_s.min(other.info.first_epoch_s);
+    }
+
+    /// The range was resident before the attach.
+    pub fn was_resident(&mut self, range: Range<u64>, kind: PageKind, ledger: &mut Ledger) {
+        let owner = ledger.owner(OwnerKey::before_attach(self.index, kind));
+        self.info.before_attach += range.end - range.start;
+        self.space.grow(range, owner, |_| {});
+    }
+
+    /// A copy of the map of its pages, for a look at what is still to come.
+    pub fn space(&self) -> Residency {
+        self.space.clone()
+    }
+
+    /// Growth whose place is not known.
+    pub fn unplaced(&self) -> impl Iterator<Item = (OwnerId, u64)> + '_ {
+        self.unplaced.iter().map(|(&owner, &bytes)| (owner, bytes))
+    }
+
+    /// Number of its family.
+    pub fn family(&self) -> u32 {
+        self.family
+    }
+
+    /// Puts it into a family.
+    pub fn join(&mut self, family: u32) {
+        self.family = family;
+    }
+
+    /// The range was written and stopped being shared, because of `owner`.
+    pub fn unshare(&mut self, range: Range<u64>, owner: OwnerId, ledger: &mut Ledger) {
+        let anon = |owner| ledger.kind(owner) == Some(PageKind::Anon);
+        let bytes = self.space.unshare(range, anon);
+        ledger.unshare(owner, bytes);
     }
 
     /// Number in the run.
@@ -247,6 +284,12 @@ impl Process {
         let mut missed = 0;
         for released in displaced {
             let kind = ledger.kind(released.owner);
+            if ledger.is_before_attach(released.owner) {
+                // It came between the attach and the look at the page tables: its record tells
+                // who made it resident.
+                credit(ledger, released);
+                continue;
+            }
             let guessed = matches!(kind, Some(PageKind::File | PageKind::Shmem));
             if guessed && grown == kind && !released.inherited {
                 // Places of fault-around and of large folios are guessed: this one was wrong,
@@ -296,6 +339,7 @@ impl Process {
         self.info.rss_start = 0;
         self.info.rss_end = 0;
         self.info.inherited = 0;
+        self.info.before_attach = 0;
         self.info.python = None;
         self.info.role.clear();
         self.rss_before = 0;
@@ -322,6 +366,7 @@ impl Process {
         }
         self.info.exited = true;
         self.info.last_epoch_s = epoch_s;
+        self.settle_before_attach(ledger);
         self.phase = Phase::Gone;
         // The ledger has the sums; the map is not needed again, and it can be large.
         self.space = Residency::default();
@@ -333,10 +378,17 @@ impl Process {
         if self.phase == Phase::Gone {
             return;
         }
+        self.settle_before_attach(ledger);
         if self.counts() && self.last_reading.is_none() {
             self.info.rss_end = self.rss_estimate(ledger);
         }
         self.info.last_epoch_s = epoch_s;
+    }
+
+    /// How much of what was there before the attach is left.
+    fn settle_before_attach(&mut self, ledger: &Ledger) {
+        let released = ledger.before_released(self.index);
+        self.info.before_attach_end = self.info.before_attach.saturating_sub(released);
     }
 
     /// RSS now: the last reading, carried on by what the ledger has seen since.
@@ -350,7 +402,8 @@ impl Process {
     /// RSS as far as the ledger knows it: too high by what was resident before the attach and
     /// has been given back since, as nobody says how much of an unmapped range was resident.
     fn rss_estimate(&self, ledger: &Ledger) -> u64 {
-        let given_back = self.inherited_at_fork - self.space.inherited_bytes();
+        let given_back = self.inherited_at_fork - self.space.inherited_bytes()
+            + ledger.before_released(self.index);
         (self.rss_before + ledger.resident(self.index)).saturating_sub(given_back)
     }
 

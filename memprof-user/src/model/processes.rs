@@ -16,6 +16,9 @@ pub struct Processes {
     all: Vec<Process>,
     /// Those that live, by pid.
     live: HashMap<u32, usize>,
+    /// How many of a family live.
+    families: HashMap<u32, u32>,
+    next_family: u32,
 }
 
 impl Processes {
@@ -55,13 +58,51 @@ impl Processes {
         &mut self.all
     }
 
+    /// True when another process lives that may share pages with this one: it came from the same
+    /// one by forks.
+    pub fn has_relatives(&self, pid: u32) -> bool {
+        let family = self.live(pid).map(Process::family);
+        family.is_some_and(|family| self.families.get(&family).copied().unwrap_or(0) > 1)
+    }
+
+    /// The process that lives under this pid, in a family of its own from now on (exec).
+    pub fn alone(&mut self, pid: u32) -> Option<&mut Process> {
+        let slot = *self.live.get(&pid)?;
+        self.leave_family(slot);
+        let family = self.new_family();
+        self.join_family(slot, family);
+        self.all.get_mut(slot)
+    }
+
+    fn new_family(&mut self) -> u32 {
+        self.next_family += 1;
+        self.next_family
+    }
+
+    fn join_family(&mut self, slot: usize, family: u32) {
+        self.all[slot].join(family);
+        *self.families.entry(family).or_default() += 1;
+    }
+
+    fn leave_family(&mut self, slot: usize) {
+        let family = self.all[slot].family();
+        if let Some(members) = self.families.get_mut(&family) {
+            *members -= 1;
+            if *members == 0 {
+                self.families.remove(&family);
+            }
+        }
+    }
+
     /// Begins to trace a running process. One that is traced already stays as it is: a fork may
     /// have been told before the attach got to it.
     pub fn attach(&mut self, info: profile::Process, ledger: &mut Ledger) -> u32 {
         if let Some(known) = self.live(info.pid) {
             return known.index();
         }
-        self.insert(ledger, |index| Process::new(index, info))
+        let parent = self.live(info.ppid).map(Process::family);
+        let family = parent.unwrap_or_else(|| self.new_family());
+        self.insert(ledger, family, |index| Process::new(index, info))
     }
 
     /// A traced process, `info.ppid`, forked. The child begins with its parent's pages, or with
@@ -88,18 +129,25 @@ impl Processes {
             info.python.clone_from(&parent.info().python);
             info.role.clone_from(&parent.info().role);
         }
-        let mut process = match parent {
-            Some(parent) if !shares_memory => Process::forked(index, info, parent),
-            _ => Process::new(index, info),
+        let mut family = parent.map(Process::family);
+        let mut process = match self.live.get(&info.ppid).copied() {
+            Some(parent) if !shares_memory => Process::forked(index, info, &mut self.all[parent]),
+            _ => {
+                family = None;
+                Process::new(index, info)
+            }
         };
+        let family = family.unwrap_or_else(|| self.new_family());
         process.see();
         match slot {
             Some(slot) => {
                 process.keep_identity(&self.all[slot]);
+                self.leave_family(slot);
                 self.all[slot] = process;
+                self.join_family(slot, family);
             }
             None => {
-                self.insert(ledger, |_| process);
+                self.insert(ledger, family, |_| process);
             }
         }
         parent_known
@@ -110,15 +158,22 @@ impl Processes {
         let Some(slot) = self.live.remove(&pid) else {
             return false;
         };
+        self.leave_family(slot);
         self.all[slot].exit(epoch_s, rss, ledger);
         true
     }
 
-    fn insert(&mut self, ledger: &mut Ledger, make: impl FnOnce(u32) -> Process) -> u32 {
+    fn insert(
+        &mut self,
+        ledger: &mut Ledger,
+        family: u32,
+        make: impl FnOnce(u32) -> Process,
+    ) -> u32 {
         let index = self.all.len();
         let process = make(index as u32);
         self.live.insert(process.pid(), index);
         self.all.push(process);
+        self.join_family(index, family);
         ledger.open_account();
         index as u32
     }

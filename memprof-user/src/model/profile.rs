@@ -57,6 +57,13 @@ pub struct Process {
     pub pss_end: Option<u64>,
     /// What it had resident at fork with its parent's owners (0 when not forked in the run).
     pub inherited: u64,
+    /// What it had resident before the attach, by the page tables just after (0 when it was
+    /// traced from its start).
+    #[serde(default)]
+    pub before_attach: u64,
+    /// Of this, what was left at the end.
+    #[serde(default)]
+    pub before_attach_end: u64,
     /// True when it has gone before the run ended.
     pub exited: bool,
 }

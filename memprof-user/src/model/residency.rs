@@ -31,6 +31,9 @@ struct Claim {
     /// [`Residency::generation`] when it became resident: an older one came by fork. This is what
     /// lets a fork turn every page into an inherited one without touching any.
     generation: u32,
+    /// [`Residency::sharing`] when it was last this process's alone: with an older one it has
+    /// been shared by a fork since.
+    private_since: u32,
 }
 
 /// `[key, end)` has one claim.
@@ -56,6 +59,8 @@ pub struct Released {
 pub struct Residency {
     extents: OrdMap<u64, Extent>,
     generation: u32,
+    /// Raised at each fork, of the parent and of the child.
+    sharing: u32,
     owned_bytes: u64,
     inherited_bytes: u64,
 }
@@ -66,11 +71,14 @@ impl Residency {
         self.inherited_bytes
     }
 
-    /// The map of a child forked now: the same owners, all of it inherited.
-    pub fn fork(&self) -> Residency {
+    /// The map of a child forked now: the same owners, all of it inherited. From now on all
+    /// pages of both are shared.
+    pub fn fork(&mut self) -> Residency {
+        self.sharing += 1;
         Residency {
             extents: self.extents.clone(),
             generation: self.generation + 1,
+            sharing: self.sharing,
             owned_bytes: 0,
             inherited_bytes: self.owned_bytes + self.inherited_bytes,
         }
@@ -85,6 +93,7 @@ impl Residency {
         let claim = Claim {
             owner,
             generation: self.generation,
+            private_since: self.sharing,
         };
         if let Some(left) = self.vacant(&range) {
             return self.put_beside(left, range, claim);
@@ -147,6 +156,33 @@ impl Residency {
         left
     }
 
+    /// The range was written and is this process's alone from now on. Returns the bytes that were
+    /// shared until now: by what the map says, or, for pages that it does not know, because they
+    /// were protected.
+    pub fn unshare(&mut self, range: Range<u64>, may_share: impl Fn(OwnerId) -> bool) -> u64 {
+        let sharing = self.sharing;
+        let mut known = 0;
+        let mut unshared = 0;
+        let mut pieces = Vec::new();
+        self.take(range.clone(), |piece, claim| {
+            let bytes = piece.end - piece.start;
+            known += bytes;
+            if claim.private_since != sharing && may_share(claim.owner) {
+                unshared += bytes;
+            }
+            pieces.push((piece, claim));
+        });
+        for (piece, claim) in pieces.into_iter().rev() {
+            let claim = Claim {
+                private_since: sharing,
+                ..claim
+            };
+            self.put(piece, claim);
+        }
+        let unknown = (range.end - range.start).saturating_sub(known);
+        unshared + unknown
+    }
+
     /// The range is given back. Pages that the map does not know were resident before the attach.
     pub fn release(&mut self, range: Range<u64>, mut released: impl FnMut(Released)) {
         let generation = self.generation;
@@ -196,7 +232,7 @@ impl Residency {
     }
 
     /// What the map says, in the order of addresses: the range, its owner, whether inherited.
-    fn iter(&self) -> impl Iterator<Item = (Range<u64>, OwnerId, bool)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (Range<u64>, OwnerId, bool)> + '_ {
         self.extents.iter().map(|(&start, extent)| {
             let inherited = extent.claim.generation != self.generation;
             (start..extent.end, extent.claim.owner, inherited)

@@ -148,19 +148,20 @@ impl Space {
 
     fn check(&self) {
         let mut expanded = PageTable::default();
-        let mut before: Option<(Range<u64>, OwnerId, bool)> = None;
+        let mut before: Option<(Range<u64>, Claim)> = None;
         for (range, owner, inherited) in self.residency.iter() {
             assert!(!range.is_empty());
-            if let Some((left, left_owner, left_inherited)) = before {
+            let claim = self.residency.extents[&range.start].claim;
+            if let Some((left, left_claim)) = before {
                 assert!(left.end <= range.start, "extents overlap");
-                let alike = left_owner == owner && !left_inherited && !inherited;
+                let alike = left_claim == claim && !inherited;
                 assert!(left.end < range.start || !alike, "neighbours not joined");
             }
             for address in range.clone().step_by(PAGE_BYTES as usize) {
                 let page = (address - BASE) / PAGE_BYTES;
                 expanded.0.insert(page, (owner.0, inherited));
             }
-            before = Some((range, owner, inherited));
+            before = Some((range, claim));
         }
         assert_eq!(expanded, self.table);
         assert_eq!(self.residency.owned_bytes(), self.table.bytes(false));
@@ -255,4 +256,37 @@ fn moves_at_the_end_of_the_address_space_do_not_overflow() {
     residency.move_range(0..top, PAGE_BYTES..top, nothing);
     assert_eq!(residency.owned_bytes(), PAGE_BYTES);
     assert_eq!(residency.grow_around(top, 3, OwnerId(1), nothing), 3);
+}
+
+#[test]
+fn a_page_is_unshared_once_a_fork() {
+    let any = |_| true;
+    let mut parent = Residency::default();
+    parent.grow(at(0)..at(10), OwnerId(1), |_| {});
+    assert_eq!(parent.unshare(at(0)..at(1), any), 0, "nobody shares it");
+    let mut child = parent.fork();
+    assert_eq!(child.unshare(at(2)..at(5), any), 3 * PAGE_BYTES);
+    assert_eq!(
+        child.unshare(at(2)..at(5), any),
+        0,
+        "it is the child's alone"
+    );
+    assert_eq!(child.unshare(at(4)..at(6), any), PAGE_BYTES);
+    // The parent wrote before nobody: all of its pages are shared still.
+    assert_eq!(parent.unshare(at(0)..at(10), any), 10 * PAGE_BYTES);
+    parent.grow(at(10)..at(12), OwnerId(1), |_| {});
+    assert_eq!(
+        parent.unshare(at(10)..at(12), any),
+        0,
+        "grown after the fork"
+    );
+    // Unsharing is no growth: what was inherited stays so, and owners stay.
+    assert_eq!(child.inherited_bytes(), 10 * PAGE_BYTES);
+    assert_eq!(child.owned_bytes(), 0);
+    let mut grandchild = child.fork();
+    assert_eq!(grandchild.unshare(at(2)..at(3), any), PAGE_BYTES);
+    // Pages that the map does not know were resident before the attach.
+    assert_eq!(grandchild.unshare(at(20)..at(22), any), 2 * PAGE_BYTES);
+    // A page of a shared file is written without a copy.
+    assert_eq!(grandchild.unshare(at(5)..at(6), |_| false), 0);
 }

@@ -121,8 +121,8 @@ impl Detector {
     }
 
     /// The interpreter that a program on disk is going to run: it is one, it needs a libpython,
-    /// or it is a script for one. Before its first process exists.
-    pub fn of_program(&mut self, path: &Path) -> Option<(ImageKey, KnownImage)> {
+    /// or it is a script for one. With its version. Before its first process exists.
+    pub fn of_program(&mut self, path: &Path) -> Option<(ImageKey, KnownImage, String)> {
         known::of_program(&mut self.images, path)
     }
 

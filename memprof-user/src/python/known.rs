@@ -2,6 +2,7 @@
 //! process maps it. Told by processes seen before, or, for a program about to be started, by the
 //! files alone.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -76,7 +77,10 @@ fn image(layout: PythonLayout, facts: &Facts) -> Option<KnownImage> {
 }
 
 /// From a program on disk.
-pub(super) fn of_program(images: &mut Images, path: &Path) -> Option<(ImageKey, KnownImage)> {
+pub(super) fn of_program(
+    images: &mut Images,
+    path: &Path,
+) -> Option<(ImageKey, KnownImage, String)> {
     let mut program = fs::canonicalize(path).ok()?;
     for _ in 0..MAX_SCRIPTS {
         match script_interpreter(&program) {
@@ -104,7 +108,7 @@ impl ReadMemory for Nothing {
     }
 }
 
-fn of_file(path: &Path, facts: Arc<Facts>) -> Option<(ImageKey, KnownImage)> {
+fn of_file(path: &Path, facts: Arc<Facts>) -> Option<(ImageKey, KnownImage, String)> {
     let metadata = fs::metadata(path).ok()?;
     let device = metadata.dev();
     let mapping = Mapping {
@@ -120,7 +124,8 @@ fn of_file(path: &Path, facts: Arc<Facts>) -> Option<(ImageKey, KnownImage)> {
     };
     let runtime = candidate.facts.runtime;
     let interpreter = identify(&Nothing, &candidate, runtime).ok()?;
-    of_process(&interpreter, &candidate)
+    let (key, image) = of_process(&interpreter, &candidate)?;
+    Some((key, image, interpreter.version))
 }
 
 /// The program of a script's first line; `env` is looked through.
@@ -137,12 +142,12 @@ fn script_interpreter(path: &Path) -> Option<PathBuf> {
         return Some(PathBuf::from(program));
     }
     let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-    on_path(name)
+    on_path(OsStr::new(name))
 }
 
 /// A program as the shell finds it.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
+pub fn on_path(name: &OsStr) -> Option<PathBuf> {
+    if name.as_encoded_bytes().contains(&b'/') {
         return Some(PathBuf::from(name));
     }
     let path = std::env::var_os("PATH")?;

@@ -10,7 +10,7 @@ pub mod debug_offsets;
 pub mod detect;
 mod identify;
 pub mod image;
-mod known;
+pub mod known;
 pub mod layout;
 pub mod line_table;
 pub mod symbolize;

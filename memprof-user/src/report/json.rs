@@ -51,6 +51,8 @@ fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Val
         "peak": amounts.peak,
         "cow": amounts.cow,
         "inherited": process.inherited,
+        "before_attach": process.before_attach,
+        "before_attach_end": process.before_attach_end,
         "unattributed": accounting.unattributed,
         "exited": process.exited,
         "first_seen": process.first_epoch_s,

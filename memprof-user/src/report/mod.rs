@@ -11,7 +11,9 @@ mod tally;
 mod text;
 mod verdict;
 
+pub(crate) use columns::{Column, Table};
 pub use filter::only_pid;
+pub(crate) use human::count;
 pub use human::{share, size};
 pub use json::json;
 pub use tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};

@@ -70,8 +70,10 @@ fn enter(collector: &mut Collector, pid: u32) -> Result<Finding> {
         _ => None,
     };
     let ppid = target.ppid().map_err(gone)?;
-    collector.enter(pid, ppid, interpreter)?;
-    collector.add_threads(pid)?;
+    if collector.enter(pid, ppid, interpreter)? {
+        collector.add_threads(pid)?;
+        collector.look_before_attach(pid);
+    }
     if !target.is_alive() {
         collector.leave(pid);
         return Err(gone(std::io::ErrorKind::NotFound.into()));

@@ -2,19 +2,20 @@
 //! each new program.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
-use memprof_common::PythonLayout;
 use memprof_common::records::{self, space_op, task_op};
+use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::detection::Detections;
 use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Tables};
 use crate::decode::{DecodeError, Event};
 use crate::error::Result;
-use crate::model::{Attach, Model, Profile, StackIndex};
+use crate::model::{Attach, Model, PageKind, Profile, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
-use crate::target::{Rss, Target, resident_bytes};
+use crate::target::{Mappings, Pagemap, Rss, Target, pagemap, resident_bytes};
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -26,6 +27,8 @@ pub struct Collector {
     symbols: Symbols,
     detections: Detections,
     layouts: HashMap<u32, PythonLayout>,
+    /// Interpreters that the kernel side recognises, with their versions.
+    images: HashMap<ImageKey, (KnownImage, String)>,
     stacks: HashMap<StackKey, StackIndex>,
     records: u64,
     undecoded: u64,
@@ -45,6 +48,7 @@ impl Collector {
             symbols,
             detections: Detections::default(),
             layouts: HashMap::new(),
+            images: HashMap::new(),
             stacks: HashMap::new(),
             records: 0,
             undecoded: 0,
@@ -117,6 +121,7 @@ impl Collector {
             epoch_s: clock::epoch_s(),
         });
         if let Some(found) = interpreter {
+            self.learn(found);
             self.layouts.insert(pid, found.layout);
             self.python_seen = true;
         }
@@ -131,6 +136,30 @@ impl Collector {
             self.tables.add_thread(pid, tid)?;
         }
         Ok(())
+    }
+
+    /// Notes what a process that was just entered has resident. What grows meanwhile has a record
+    /// too, and the record wins. Without the page tables (no privilege, gone) nothing is noted.
+    pub fn look_before_attach(&mut self, pid: u32) {
+        let (Ok(mappings), Ok(mut pages)) = (Mappings::read(pid), Pagemap::open(pid)) else {
+            return;
+        };
+        let model = &mut self.model;
+        // An error: the process has gone in the middle; its end is told by a record.
+        let _ = pages.address_space(&mappings, |mapping, run| {
+            let kind = match run.kind {
+                pagemap::PageKind::Anon => PageKind::Anon,
+                pagemap::PageKind::File if mapping.is_shared_memory() => PageKind::Shmem,
+                pagemap::PageKind::File => PageKind::File,
+                _ => return,
+            };
+            model.was_resident(pid, run.start..run.end, kind);
+        });
+    }
+
+    /// What is believed now, as JSON.
+    pub fn checkpoint(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&self.model.checkpoint(&self.tables.pending()))
     }
 
     /// Takes back a process that was entered and turned out to have gone.
@@ -166,8 +195,41 @@ impl Collector {
             }
             Ok(Event::Code(code)) => self.symbols.insert_code(*code),
             Ok(Event::Task(task)) => self.task(&task),
+            Ok(Event::Interpreter(found)) => self.interpreter(&found),
             Err(_) => self.undecoded += 1,
         }
+    }
+
+    /// Lets the kernel side recognise the interpreter of a process that was looked at.
+    fn learn(&mut self, interpreter: &Interpreter) {
+        if let Some((key, image)) = interpreter.known {
+            self.learn_image(key, image, interpreter.version.clone());
+        }
+    }
+
+    fn learn_image(&mut self, key: ImageKey, image: KnownImage, version: String) {
+        if !self.images.contains_key(&key) && self.tables.add_image(key, &image) {
+            self.images.insert(key, (image, version));
+        }
+    }
+
+    /// Lets the kernel side recognise the interpreter that a program is going to run.
+    pub fn learn_program(&mut self, program: &Path) {
+        let detector = self.detections.detector();
+        if let Some((key, image, version)) = detector.of_program(program) {
+            self.learn_image(key, image, version);
+        }
+    }
+
+    fn interpreter(&mut self, found: &records::Interpreter) {
+        let Some((image, version)) = self.images.get(&found.key) else {
+            self.undecoded += 1;
+            return;
+        };
+        let pid = found.header.pid;
+        self.layouts.insert(pid, image.layout_at(found.base));
+        self.model.set_python(pid, version);
+        self.python_seen = true;
     }
 
     fn growth(&mut self, growth: &records::Growth) {
@@ -228,8 +290,10 @@ impl Collector {
 
     /// Looks for interpreters where a new program or a new library asks for it.
     pub fn settle(&mut self) {
-        for found in self.detections.settle() {
+        let tables = &self.tables;
+        for found in self.detections.settle(|pid| tables.has_layout(pid)) {
             let pid = found.pid;
+            self.learn(&found.interpreter);
             self.model.set_python(pid, &found.interpreter.version);
             self.layouts.insert(pid, found.interpreter.layout);
             self.python_seen = true;

@@ -84,16 +84,20 @@ impl Detections {
     }
 
     /// Looks at every process that asks for it.
-    pub fn settle(&mut self) -> Vec<Found> {
+    /// What the kernel side has recognised meanwhile needs no look; `known` says whether it has.
+    pub fn settle(&mut self, known: impl Fn(u32) -> bool) -> Vec<Found> {
         let wanted = std::mem::take(&mut self.wanted);
         let mut found = Vec::new();
         for (pid, left) in wanted {
+            if known(pid) {
+                continue;
+            }
             let Ok(target) = Target::open(pid) else {
                 continue;
             };
             match self.detector.detect(&target) {
                 Ok(Detection::Python(interpreter)) => {
-                    self.late += u64::from(interpreter.is_confirmed);
+                    self.late += u64::from(interpreter.is_confirmed && !known(pid));
                     found.push(Found {
                         pid,
                         generation: self.generations.get(&pid).copied().unwrap_or(0),

@@ -3,6 +3,7 @@
 //! Everything that lives only while tracing is here; views and files know nothing of it.
 
 mod attach;
+mod checkpoints;
 mod clock;
 mod collector;
 mod detection;
@@ -10,6 +11,8 @@ mod sampler;
 mod status;
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,9 +20,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables};
 use crate::error::{Error, Result};
 use crate::model::Profile;
+use crate::python::known::on_path;
 use crate::sink::Metric;
 use crate::target::{Launched, Target};
 
+use checkpoints::Checkpoints;
 use collector::Collector;
 use sampler::Sampler;
 use status::StatusLine;
@@ -83,6 +88,7 @@ pub struct Session {
     sampler: Sampler,
     options: SessionOptions,
     interrupts: Interrupts,
+    checkpoints: Checkpoints,
     started: Instant,
     roots: HashSet<u32>,
 }
@@ -139,9 +145,16 @@ impl Session {
             sampler: Sampler::new(options.metric),
             options,
             interrupts,
+            checkpoints: Checkpoints::default(),
             started: Instant::now(),
             roots: HashSet::new(),
         })
+    }
+
+    /// Writes `BASE.checkpoint-N.json` at each SIGUSR1 from now on.
+    pub fn checkpoint_to(&mut self, base: PathBuf) -> Result<()> {
+        self.checkpoints = Checkpoints::listen(base)?;
+        Ok(())
     }
 
     /// Begins to trace running processes, and their descendants when they are followed.
@@ -156,8 +169,11 @@ impl Session {
     }
 
     /// Begins to trace a program that waits for its start, and starts it.
-    pub fn start(&mut self, launched: &mut Launched) -> Result<()> {
+    pub fn start(&mut self, launched: &mut Launched, program: &OsStr) -> Result<()> {
         let pid = launched.pid();
+        if let Some(program) = on_path(program) {
+            self.collector.learn_program(&program);
+        }
         self.collector.begin(pid, std::process::id())?;
         self.roots.insert(pid);
         self.sampler.set_main(Some(pid));
@@ -196,6 +212,7 @@ impl Session {
             let next_look = next_sample.min(Instant::now() + LONGEST_TICK);
             tokio::select! {
                 biased;
+                () = self.checkpoints.asked() => self.write_checkpoint(),
                 number = self.interrupts.next() => match &mut launched {
                     // From a terminal the program has got it too.
                     Some(launched) if !signalled => {
@@ -240,6 +257,12 @@ impl Session {
         status.clear();
         let ending = self.end(ending).await;
         self.finish(command, ending)
+    }
+
+    fn write_checkpoint(&mut self) {
+        self.catch_up();
+        self.collector.settle();
+        self.checkpoints.write(&self.collector);
     }
 
     fn drain(&mut self, limit: usize) -> bool {

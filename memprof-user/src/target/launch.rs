@@ -33,6 +33,37 @@ impl RunAs {
     }
 }
 
+/// The signals that this process ignores, for a program to inherit: our own handlers for them
+/// would leave it with the default (a shell starts background jobs so, and nohup).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IgnoredSignals(u64);
+
+impl IgnoredSignals {
+    /// Those ignored now; to be asked before any handler is set.
+    pub fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigIgn:"))
+            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        IgnoredSignals(mask.unwrap_or(0))
+    }
+
+    /// The signals that the tracer sets handlers for, and that were ignored.
+    fn handled(self) -> impl Iterator<Item = libc::c_int> {
+        [
+            libc::SIGHUP,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGTERM,
+            libc::SIGUSR1,
+            libc::SIGUSR2,
+        ]
+        .into_iter()
+        .filter(move |signal| self.0 >> (signal - 1) & 1 == 1)
+    }
+}
+
 /// A program that was forked and has not been executed yet, or runs.
 pub struct Launched {
     pid: u32,
@@ -47,6 +78,7 @@ impl Launched {
         program: &OsString,
         arguments: &[OsString],
         user: Option<RunAs>,
+        ignored: IgnoredSignals,
     ) -> io::Result<Self> {
         let (mut pid_reader, pid_writer) = pipe()?;
         let (release_reader, release_writer) = pipe()?;
@@ -65,6 +97,7 @@ impl Launched {
             release_reader,
             release_writer.as_raw_fd(),
             user,
+            ignored,
         );
         // spawn() returns when the child has executed its program, and so after release: it
         // waits in a thread of its own.
@@ -145,6 +178,7 @@ fn before_exec(
     mut release_reader: PipeReader,
     release_writer: i32,
     user: Option<RunAs>,
+    ignored: IgnoredSignals,
 ) {
     let wait = move || {
         // The child's copy of the other end: with it open it would wait for ever when we die.
@@ -153,13 +187,17 @@ fn before_exec(
         pid_writer.write_all(&std::process::id().to_ne_bytes())?;
         let mut go = [0];
         release_reader.read_exact(&mut go)?;
+        for signal in ignored.handled() {
+            // SAFETY: sets a disposition; no handler of ours is involved.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
         match &user {
             Some(user) => become_user(user),
             None => Ok(()),
         }
     };
-    // SAFETY: between fork and exec the closure only closes, writes, reads, and sets ids: no
-    // allocation, no lock. (initgroups may allocate; glibc makes its allocator usable after
+    // SAFETY: between fork and exec the closure only closes, writes, reads, and sets
+    // dispositions and ids: no allocation, no lock. (initgroups may allocate; glibc makes its allocator usable after
     // fork.)
     unsafe { command.pre_exec(wait) };
 }

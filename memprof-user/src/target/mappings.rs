@@ -43,6 +43,15 @@ impl Mapping {
         self.inode != 0
     }
 
+    /// True for shared memory, which the kernel counts apart from files: shared anonymous
+    /// memory, memfd, System V segments, and POSIX shared memory where it usually is.
+    pub fn is_shared_memory(&self) -> bool {
+        let path = self.path.as_os_str().as_encoded_bytes();
+        [&b"/dev/zero"[..], b"/memfd:", b"/SYSV", b"/dev/shm/"]
+            .iter()
+            .any(|start| path.starts_with(start))
+    }
+
     /// Bytes.
     pub fn len(&self) -> u64 {
         self.end - self.start

@@ -3,23 +3,27 @@
 //!
 //! Everything here is input from a process that is not trusted and that may end at any moment:
 //! lengths are bound, and "it has gone" is an ordinary result. Nothing here writes to a process
-//! or stops it. `memory` (reading) and `launch` (between fork and exec) hold the only `unsafe` of
-//! this module.
+//! or stops it. `memory` (reading), `pagemap` (its ioctl) and `launch` (between fork and exec) hold
+//! the only `unsafe` of this module.
 
 pub mod elf;
 pub mod launch;
 pub mod mappings;
 pub mod memory;
 pub mod open;
+pub mod pagemap;
 pub mod process;
 pub mod rss;
+pub mod thread;
 
 pub use elf::{Image, Symbol};
-pub use launch::{Launched, RunAs};
+pub use launch::{IgnoredSignals, Launched, RunAs};
 pub use mappings::{Mapping, Mappings};
 pub use memory::{ProcessMemory, ReadMemory};
+pub use pagemap::{PageBytes, PageKind, Pagemap};
 pub use process::{Target, children, descendants, pids};
 pub use rss::{Rollup, Rss, resident_bytes};
+pub use thread::Thread;
 
 use std::io::{self, Read};
 

@@ -216,12 +216,14 @@ prop_compose! {
         (pid, ppid, role, python) in (any::<u32>(), any::<u32>(), text(), option::of(text())),
         (first_epoch_s, last_epoch_s) in (time(), time()),
         (rss_start, rss_end, rss_peak, inherited) in any::<(u64, u64, u64, u64)>(),
+        (before_attach, before_attach_end) in any::<(u64, u64)>(),
         pss_end in any::<Option<u64>>(),
         exited in any::<bool>(),
     ) -> Process {
         Process {
             pid, ppid, role, python, first_epoch_s, last_epoch_s,
             rss_start, rss_end, rss_peak, pss_end, inherited, exited,
+            before_attach, before_attach_end,
         }
     }
 }

@@ -1,0 +1,111 @@
+//! What the model believes at one moment, for whoever wants to hold it against the page tables.
+
+use memprof_common::PAGE_BYTES;
+use memprof_common::records::{self, flag};
+use serde::Serialize;
+
+use super::accounting::{Model, page_kind};
+use super::ledger::{Ledger, OwnerId};
+use super::process::Process;
+use super::profile::PageKind;
+
+/// Every live process.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Checkpoint {
+    /// One row a process.
+    pub processes: Vec<Believed>,
+}
+
+/// What is believed of one process. Nothing in it was read from the process: it is what the
+/// records added up to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Believed {
+    /// Which.
+    pub pid: u32,
+    /// How much is resident.
+    pub rss: Kinds,
+    /// Where: first byte, one past the last, `anon`/`file`/`shmem`, and `before attach`,
+    /// `inherited` (by fork) or `grown`. By address, without overlap.
+    pub ranges: Vec<(u64, u64, &'static str, &'static str)>,
+    /// Bytes that stopped being shared when this process wrote them.
+    pub cow_bytes: u64,
+}
+
+/// Bytes by kind of page.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Kinds {
+    anon: u64,
+    file: u64,
+    shmem: u64,
+}
+
+impl Kinds {
+    fn add(&mut self, kind: PageKind, bytes: u64) {
+        *match kind {
+            PageKind::Anon => &mut self.anon,
+            PageKind::File => &mut self.file,
+            PageKind::Shmem => &mut self.shmem,
+        } += bytes;
+    }
+}
+
+const fn name(kind: PageKind) -> &'static str {
+    match kind {
+        PageKind::Anon => "anon",
+        PageKind::File => "file",
+        PageKind::Shmem => "shmem",
+    }
+}
+
+impl Model {
+    /// What is believed now. `pending` are the ranges that the kernel side has not sent yet.
+    pub fn checkpoint(&self, pending: &[records::Growth]) -> Checkpoint {
+        let (processes, ledger) = self.parts();
+        let mut rows: Vec<Believed> = processes
+            .live_indexes()
+            .filter_map(|index| processes.all().get(index as usize))
+            .map(|process| believed(process, ledger, pending))
+            .collect();
+        rows.sort_by_key(|row| row.pid);
+        Checkpoint { processes: rows }
+    }
+}
+
+fn believed(process: &Process, ledger: &Ledger, pending: &[records::Growth]) -> Believed {
+    let mut row = Believed {
+        pid: process.pid(),
+        cow_bytes: ledger.cow(process.index()),
+        ..Believed::default()
+    };
+    let kind = |owner| ledger.kind(owner).unwrap_or(PageKind::Anon);
+    let mut space = process.space();
+    // An owner that no ledger has: what is still to come.
+    let to_come = |kind: PageKind| OwnerId(u32::MAX - kind as u32);
+    let kind_of = |owner: OwnerId| match u32::MAX - owner.0 {
+        0 => PageKind::Anon,
+        1 => PageKind::File,
+        2 => PageKind::Shmem,
+        _ => kind(owner),
+    };
+    for growth in pending.iter().filter(|one| one.header.pid == process.pid()) {
+        if growth.header.flags & flag::UNSHARED != 0 {
+            row.cow_bytes += u64::from(growth.pages) * PAGE_BYTES;
+        } else if let Some(kind) = page_kind(growth.member) {
+            space.grow(growth.start..growth.end, to_come(kind), |_| {});
+        }
+    }
+    for (range, owner, inherited) in space.iter() {
+        let kind = kind_of(owner);
+        let owned = match (inherited, ledger.is_before_attach(owner)) {
+            (true, _) => "inherited",
+            (false, true) => "before attach",
+            (false, false) => "grown",
+        };
+        row.rss.add(kind, range.end - range.start);
+        row.ranges.push((range.start, range.end, name(kind), owned));
+    }
+    for (owner, bytes) in process.unplaced() {
+        row.rss.add(kind(owner), bytes);
+    }
+    row
+}
