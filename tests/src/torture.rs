@@ -61,6 +61,8 @@ pub struct Row {
     pub differences: Vec<String>,
     /// The largest difference in pages that is not from a case before: RSS, places, copies.
     pub worst: [u64; 3],
+    /// The same of anonymous RSS alone.
+    pub worst_anon: u64,
 }
 
 /// What was known of the processes at the last stop.
@@ -231,6 +233,7 @@ impl<'a> Walk<'a> {
         let new = off.beyond(carried);
         row.worst[0] = row.worst[0].max(new[0]);
         row.worst[1] = row.worst[1].max(new[1]);
+        row.worst_anon = row.worst_anon.max(off.rss[0].abs_diff(carried.rss[0]));
         if let Some((before, copied)) = copied {
             let got = believed.cow_bytes.saturating_sub(before);
             // 2 % is the bound; 4 pages for one that was copied twice since the last stop.
@@ -361,13 +364,13 @@ impl Compared {
     #[track_caller]
     pub fn assert_exact(&self) {
         let mut table =
-            String::from("case                          checkpoints  rss  places  cow\n");
+            String::from("case                          checkpoints  rss  anon  places  cow\n");
         for (case, row) in &self.rows {
             let [rss, places, cow] = row.worst;
             let _ = writeln!(
                 table,
-                "{case:30}{:11}{rss:5}{places:8}{cow:5}",
-                row.checkpoints
+                "{case:30}{:11}{rss:5}{:6}{places:8}{cow:5}",
+                row.checkpoints, row.worst_anon
             );
         }
         let _ = writeln!(
