@@ -94,7 +94,6 @@ impl Model {
             self.anomalies.not_resident += 1;
             return;
         };
-        let shared = self.processes.has_relatives(growth.header.pid);
         let Some(process) = self.processes.live_mut(growth.header.pid) else {
             self.anomalies.strays += 1;
             return;
@@ -124,9 +123,9 @@ impl Model {
         });
         let bytes = u64::from(growth.pages) * PAGE_BYTES;
         if growth.header.flags & flag::UNSHARED != 0 {
-            if shared {
-                process.unshare(growth.start..growth.end, owner, &mut self.ledger);
-            }
+            let range = growth.start..growth.end;
+            let pid = growth.header.pid;
+            self.processes.unshare(pid, range, owner, &mut self.ledger);
             return;
         }
         let place = place(growth, bytes).unwrap_or_else(|| {

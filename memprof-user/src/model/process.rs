@@ -78,7 +78,7 @@ impl Process {
             info,
             phase: Phase::Running,
             family: 0,
-            space: Residency::default(),
+            space: Residency::of(index + 1),
             unplaced: HashMap::new(),
             images: vec![python],
             // A Python that runs already is past its start-up.
@@ -94,7 +94,7 @@ impl Process {
 
     /// A child forked from `parent`: its pages are the parent's until it gets its own.
     pub fn forked(index: u32, info: profile::Process, parent: &mut Process) -> Self {
-        let space = parent.space.fork();
+        let space = parent.space.fork(index + 1);
         Process {
             inherited_at_fork: space.inherited_bytes(),
             space,
@@ -119,7 +119,7 @@ impl Process {
     pub fn was_resident(&mut self, range: Range<u64>, kind: PageKind, ledger: &mut Ledger) {
         let owner = ledger.owner(OwnerKey::before_attach(self.index, kind));
         self.info.before_attach += range.end - range.start;
-        self.space.grow(range, owner, |_| {});
+        self.space.was_resident(range, owner);
     }
 
     /// A copy of the map of its pages, for a look at what is still to come.
@@ -142,11 +142,19 @@ impl Process {
         self.family = family;
     }
 
-    /// The range was written and stopped being shared, because of `owner`.
-    pub fn unshare(&mut self, range: Range<u64>, owner: OwnerId, ledger: &mut Ledger) {
-        let anon = |owner| ledger.kind(owner) == Some(PageKind::Anon);
-        let bytes = self.space.unshare(range, anon);
-        ledger.unshare(owner, bytes);
+    /// The range was written: this process's alone from now on. Returns the bytes that one of
+    /// `relatives` had too until now.
+    pub fn unshare(&mut self, range: Range<u64>, relatives: &[Residency], ledger: &Ledger) -> u64 {
+        self.space.unshare(range, |address, claim| match claim {
+            Some((owner, version)) => {
+                ledger.kind(owner) == Some(PageKind::Anon)
+                    && relatives
+                        .iter()
+                        .any(|space| space.version_at(address) == Some(version))
+            }
+            // It was protected, so somebody had it too; nobody knows who.
+            None => !relatives.is_empty(),
+        })
     }
 
     /// Number in the run.

@@ -5,10 +5,12 @@
 //! the profile shows the dead too.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, OwnerId};
 use super::process::Process;
 use super::profile;
+use super::residency::Residency;
 
 /// All processes of the run.
 #[derive(Debug, Default)]
@@ -58,11 +60,27 @@ impl Processes {
         &mut self.all
     }
 
-    /// True when another process lives that may share pages with this one: it came from the same
-    /// one by forks.
-    pub fn has_relatives(&self, pid: u32) -> bool {
-        let family = self.live(pid).map(Process::family);
-        family.is_some_and(|family| self.families.get(&family).copied().unwrap_or(0) > 1)
+    /// A process wrote a range of protected pages, because of `owner`: what a living relative (it
+    /// came from the same one by forks) had too is copy-on-write.
+    pub fn unshare(&mut self, pid: u32, range: Range<u64>, owner: OwnerId, ledger: &mut Ledger) {
+        let Some(&slot) = self.live.get(&pid) else {
+            return;
+        };
+        let family = self.all[slot].family();
+        let relatives: Vec<Residency> = match self.families.get(&family) {
+            // Alone, as most are: nothing to look through.
+            Some(1) | None => Vec::new(),
+            Some(_) => {
+                let others = self.live.values().filter(|&&other| other != slot);
+                others
+                    .map(|&other| &self.all[other])
+                    .filter(|other| other.family() == family)
+                    .map(Process::space)
+                    .collect()
+            }
+        };
+        let bytes = self.all[slot].unshare(range, &relatives, ledger);
+        ledger.unshare(owner, bytes);
     }
 
     /// The process that lives under this pid, in a family of its own from now on (exec).

@@ -22,6 +22,10 @@ const WINDOW_PAGES: u64 = FAULT_AROUND_BYTES / PAGE_BYTES;
 // A page of the window is a bit of a u16.
 const _: () = assert!(WINDOW_PAGES == 16);
 
+/// [`Claim::version`] of pages that were there before the attach: whether relatives share them is
+/// told by whether they have them too.
+const BEFORE_ATTACH: u64 = 0;
+
 /// What is known about a page. Pages with equal claims coalesce, so a further answer ("who mapped
 /// it", "who holds it") is a further field here and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +35,10 @@ struct Claim {
     /// [`Residency::generation`] when it became resident: an older one came by fork. This is what
     /// lets a fork turn every page into an inherited one without touching any.
     generation: u32,
-    /// [`Residency::sharing`] when it was last this process's alone: with an older one it has
-    /// been shared by a fork since.
-    private_since: u32,
+    /// Which physical page it is, as far as that can be told: pages of two processes at one
+    /// address with one version are one page, shared since a fork. [`BEFORE_ATTACH`], or that of
+    /// the process that made the page, see [`Residency::version`].
+    version: u64,
 }
 
 /// `[key, end)` has one claim.
@@ -59,8 +64,10 @@ pub struct Released {
 pub struct Residency {
     extents: OrdMap<u64, Extent>,
     generation: u32,
-    /// Raised at each fork, of the parent and of the child.
-    sharing: u32,
+    /// Number of the process, unlike that of any other.
+    id: u32,
+    /// How often it forked: what it makes from then on is another version.
+    forks: u32,
     owned_bytes: u64,
     inherited_bytes: u64,
 }
@@ -71,14 +78,28 @@ impl Residency {
         self.inherited_bytes
     }
 
-    /// The map of a child forked now: the same owners, all of it inherited. From now on all
-    /// pages of both are shared.
-    pub fn fork(&mut self) -> Residency {
-        self.sharing += 1;
+    /// An empty map of the process with this number (from 1).
+    pub fn of(id: u32) -> Self {
+        Residency {
+            id,
+            ..Residency::default()
+        }
+    }
+
+    /// The version of pages that come now.
+    fn version(&self) -> u64 {
+        u64::from(self.id) << 32 | u64::from(self.forks)
+    }
+
+    /// The map of a child forked now: the same owners, all of it inherited, each page shared
+    /// until one of both writes it.
+    pub fn fork(&mut self, child: u32) -> Residency {
+        self.forks += 1;
         Residency {
             extents: self.extents.clone(),
             generation: self.generation + 1,
-            sharing: self.sharing,
+            id: child,
+            forks: 0,
             owned_bytes: 0,
             inherited_bytes: self.owned_bytes + self.inherited_bytes,
         }
@@ -93,7 +114,7 @@ impl Residency {
         let claim = Claim {
             owner,
             generation: self.generation,
-            private_since: self.sharing,
+            version: self.version(),
         };
         if let Some(left) = self.vacant(&range) {
             return self.put_beside(left, range, claim);
@@ -156,31 +177,51 @@ impl Residency {
         left
     }
 
+    /// The range was resident before the attach, and may be shared with relatives since forks
+    /// before it.
+    pub fn was_resident(&mut self, range: Range<u64>, owner: OwnerId) {
+        let claim = Claim {
+            owner,
+            generation: self.generation,
+            version: BEFORE_ATTACH,
+        };
+        self.release(range.clone(), |_| {});
+        self.put(range, claim);
+    }
+
+    /// The version of the page at this address, if there is one.
+    pub fn version_at(&self, address: u64) -> Option<u64> {
+        let (_, extent) = self.extents.get_prev(&address)?;
+        (extent.end > address).then_some(extent.claim.version)
+    }
+
     /// The range was written and is this process's alone from now on. Returns the bytes that were
-    /// shared until now: by what the map says, or, for pages that it does not know, because they
-    /// were protected.
-    pub fn unshare(&mut self, range: Range<u64>, may_share: impl Fn(OwnerId) -> bool) -> u64 {
-        let sharing = self.sharing;
-        let mut known = 0;
-        let mut unshared = 0;
+    /// shared until now: `is_shared` is asked for each page that another process may have, by its
+    /// address, its owner, and its version (None: the map does not know it).
+    pub fn unshare(
+        &mut self,
+        range: Range<u64>,
+        is_shared: impl Fn(u64, Option<(OwnerId, u64)>) -> bool,
+    ) -> u64 {
+        let version = self.version();
         let mut pieces = Vec::new();
-        self.take(range.clone(), |piece, claim| {
-            let bytes = piece.end - piece.start;
-            known += bytes;
-            if claim.private_since != sharing && may_share(claim.owner) {
-                unshared += bytes;
-            }
-            pieces.push((piece, claim));
-        });
+        self.take(range.clone(), |piece, claim| pieces.push((piece, claim)));
+        let mut pages = 0;
+        let count = |piece: Range<u64>, claim: Option<(OwnerId, u64)>| {
+            let shared = |address: &u64| is_shared(*address, claim);
+            piece.step_by(PAGE_BYTES as usize).filter(shared).count() as u64
+        };
+        let mut unknown = range.start;
         for (piece, claim) in pieces.into_iter().rev() {
-            let claim = Claim {
-                private_since: sharing,
-                ..claim
-            };
-            self.put(piece, claim);
+            pages += count(unknown..piece.start, None);
+            unknown = piece.end;
+            if claim.version != version {
+                pages += count(piece.clone(), Some((claim.owner, claim.version)));
+            }
+            self.put(piece, Claim { version, ..claim });
         }
-        let unknown = (range.end - range.start).saturating_sub(known);
-        unshared + unknown
+        pages += count(unknown..range.end, None);
+        pages * PAGE_BYTES
     }
 
     /// The range is given back. Pages that the map does not know were resident before the attach.

@@ -133,7 +133,7 @@ impl Space {
             }
             Op::Fork => {
                 return Some(Space {
-                    residency: residency.fork(),
+                    residency: residency.fork(next_id()),
                     table: table.fork(),
                 });
             }
@@ -235,9 +235,9 @@ fn what_was_resident_before_the_attach_is_nobodys() {
 fn a_fork_of_a_fork_inherits_everything() {
     let mut parent = Residency::default();
     parent.grow(at(0)..at(4), OwnerId(1), nothing);
-    let mut child = parent.fork();
+    let mut child = parent.fork(next_id());
     child.grow(at(4)..at(6), OwnerId(2), nothing);
-    let mut grandchild = child.fork();
+    let mut grandchild = child.fork(next_id());
     assert_eq!(grandchild.owned_bytes(), 0);
     assert_eq!(grandchild.inherited_bytes(), 6 * PAGE_BYTES);
     let gone = released(&mut grandchild, at(3)..at(5));
@@ -258,35 +258,67 @@ fn moves_at_the_end_of_the_address_space_do_not_overflow() {
     assert_eq!(residency.grow_around(top, 3, OwnerId(1), nothing), 3);
 }
 
+/// Numbers of processes, none twice.
+fn next_id() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 #[test]
-fn a_page_is_unshared_once_a_fork() {
-    let any = |_| true;
-    let mut parent = Residency::default();
+fn a_page_is_unshared_once_by_each_while_another_has_it() {
+    let write = |space: &mut Residency, pages: Range<u64>, others: &[&Residency]| {
+        let shared = |address, claim: Option<(OwnerId, u64)>| {
+            let version = claim.map(|(_, version)| version);
+            others
+                .iter()
+                .any(|other| other.version_at(address) == version)
+        };
+        space.unshare(at(pages.start)..at(pages.end), shared) / PAGE_BYTES
+    };
+    let mut parent = Residency::of(next_id());
     parent.grow(at(0)..at(10), OwnerId(1), |_| {});
-    assert_eq!(parent.unshare(at(0)..at(1), any), 0, "nobody shares it");
-    let mut child = parent.fork();
-    assert_eq!(child.unshare(at(2)..at(5), any), 3 * PAGE_BYTES);
+    let mut child = parent.fork(next_id());
+    let mut other = parent.fork(next_id());
+    assert_eq!(write(&mut child, 2..5, &[&parent, &other]), 3);
     assert_eq!(
-        child.unshare(at(2)..at(5), any),
+        write(&mut child, 2..5, &[&parent, &other]),
         0,
-        "it is the child's alone"
+        "it is its own"
     );
-    assert_eq!(child.unshare(at(4)..at(6), any), PAGE_BYTES);
-    // The parent wrote before nobody: all of its pages are shared still.
-    assert_eq!(parent.unshare(at(0)..at(10), any), 10 * PAGE_BYTES);
+    assert_eq!(write(&mut child, 4..6, &[&parent, &other]), 1);
+    // The other one still shares those with the parent; then the parent is left alone.
+    assert_eq!(write(&mut other, 2..4, &[&parent, &child]), 2);
+    assert_eq!(
+        write(&mut parent, 2..4, &[&child, &other]),
+        0,
+        "nobody has it any more"
+    );
+    assert_eq!(write(&mut parent, 8..10, &[&child, &other]), 2);
     parent.grow(at(10)..at(12), OwnerId(1), |_| {});
     assert_eq!(
-        parent.unshare(at(10)..at(12), any),
+        write(&mut parent, 10..12, &[&child, &other]),
         0,
-        "grown after the fork"
+        "grown after"
     );
     // Unsharing is no growth: what was inherited stays so, and owners stay.
     assert_eq!(child.inherited_bytes(), 10 * PAGE_BYTES);
     assert_eq!(child.owned_bytes(), 0);
-    let mut grandchild = child.fork();
-    assert_eq!(grandchild.unshare(at(2)..at(3), any), PAGE_BYTES);
-    // Pages that the map does not know were resident before the attach.
-    assert_eq!(grandchild.unshare(at(20)..at(22), any), 2 * PAGE_BYTES);
-    // A page of a shared file is written without a copy.
-    assert_eq!(grandchild.unshare(at(5)..at(6), |_| false), 0);
+    let mut grandchild = child.fork(next_id());
+    assert_eq!(write(&mut grandchild, 2..3, &[&parent, &child, &other]), 1);
+    // Gone from the other one: alone.
+    child.release(at(0)..at(10), |_| {});
+    assert_eq!(write(&mut grandchild, 4..6, &[&child]), 0);
+}
+
+#[test]
+fn what_was_there_before_the_attach_may_be_shared() {
+    let (mut master, mut worker) = (Residency::of(next_id()), Residency::of(next_id()));
+    master.was_resident(at(0)..at(4), OwnerId(1));
+    worker.was_resident(at(2)..at(6), OwnerId(2));
+    let shared = |address, claim: Option<(OwnerId, u64)>| {
+        claim.is_some_and(|(_, version)| master.version_at(address) == Some(version))
+    };
+    assert_eq!(worker.unshare(at(0)..at(6), shared), 2 * PAGE_BYTES);
+    assert_eq!(worker.unshare(at(0)..at(6), shared), 0);
 }
