@@ -63,9 +63,6 @@ pub struct Function {
     pub self_net: u64,
     pub self_gross: u64,
     pub self_cow: u64,
-    /// Address space requested and still there; None before there was such a column.
-    #[serde(default)]
-    pub mapped: Option<u64>,
 }
 
 /// One line.

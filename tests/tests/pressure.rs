@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use memprof_tests::cgroup::Cgroup;
 use memprof_tests::gate::Gate;
@@ -11,10 +10,8 @@ use memprof_tests::machine::{self, require, workload};
 use memprof_tests::process::{rss, wait_asleep};
 use memprof_tests::program::{Ended, Program};
 use memprof_tests::session::Session;
-use memprof_tests::torture::Walk;
-use memprof_tests::truth::{self, KIB, MIB, Tolerance};
+use memprof_tests::truth::{KIB, MIB, Tolerance};
 use rustix::process::Signal;
-use serde::Deserialize;
 
 /// What the interpreter needs, several times over; small, so that reclaim comes soon.
 const LIMIT: u64 = 96 * MIB;
@@ -26,19 +23,6 @@ fn limited() -> Option<(Session, PathBuf, Cgroup)> {
     let group = require(Cgroup::new())?;
     group.limit(LIMIT);
     Some((session, python, group))
-}
-
-#[test]
-fn reclaim_under_a_limit_is_followed() {
-    let Some((session, python, group)) = limited() else {
-        return;
-    };
-    let limit = LIMIT.to_string();
-    let walk = Walk::start(&session, &python, "under_pressure.py", &["--limit", &limit]);
-    group.add(walk.pid());
-    let compared = walk.compare();
-    compared.assert_exact();
-    session.report_of(compared.pid).assert_nothing_lost();
 }
 
 /// A program that fills memory in a group, and its gates.
@@ -169,44 +153,4 @@ fn sigkill_finds_the_last_count() {
     let report = session.report();
     report.assert_nothing_lost();
     assert_eq!(report.process(pid).rss_end, truth, "RSS at SIGKILL");
-}
-
-#[test]
-fn ten_thousand_forks_stay_right_and_end() {
-    const FORKS: usize = 10_000;
-    // 5 ms a fork with a tracer built for debugging, on 2 CPUs: ten times that is a hang.
-    const TIME: Duration = Duration::from_secs(500);
-    let Some(session) = Session::open() else {
-        return;
-    };
-    let Some(python) = require(machine::interpreter("3.12")) else {
-        return;
-    };
-    let started = Instant::now();
-    let count = FORKS.to_string();
-    let walk = Walk::start(&session, &python, "many_forks.py", &["--count", &count]);
-    let compared = walk.compare();
-    assert!(started.elapsed() < TIME, "{:?}", started.elapsed());
-    compared.assert_exact();
-    let report = session.report();
-    report.assert_nothing_lost();
-    let children = report
-        .processes
-        .iter()
-        .filter(|row| row.ppid == compared.pid);
-    assert_eq!(children.count(), FORKS, "children in the report");
-    let told = truth::parse::<Touched>(&compared.ended.stdout).remove(0);
-    assert!(told.touched >= FORKS as u64 * 64 * KIB, "{told:?}");
-    let near = Tolerance {
-        percent: 2.0,
-        floor: 0,
-    };
-    let gross = report.gross("touch", "many_forks.py");
-    near.check("gross of touch", gross, told.touched);
-}
-
-/// What many_forks.py prints.
-#[derive(Debug, Deserialize)]
-struct Touched {
-    touched: u64,
 }

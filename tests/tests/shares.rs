@@ -1,12 +1,9 @@
-//! Whose the bytes are: touched against mapped, copied against grown, each function's part.
+//! Whose the bytes are: copied against grown, and each function's part.
 
-use memprof_tests::gate::Gate;
 use memprof_tests::machine::{self, require, workload};
-use memprof_tests::process::{rss, wait_asleep};
 use memprof_tests::program::Program;
 use memprof_tests::session::Session;
 use memprof_tests::truth::{self, Growth, KIB, MIB, Tolerance, Worker};
-use rustix::process::Signal;
 
 /// The bounds.
 const GROSS: Tolerance = Tolerance {
@@ -21,56 +18,6 @@ const COW: Tolerance = Tolerance {
     percent: 2.0,
     floor: 0,
 };
-const TOUCHED: Tolerance = Tolerance {
-    percent: 1.0,
-    floor: 64 * KIB,
-};
-
-const BLOCK: u64 = 512 * MIB;
-
-#[test]
-fn a_block_is_mapped_whole_and_resident_as_far_as_touched() {
-    let Some(session) = Session::open() else {
-        return;
-    };
-    let Some(python) = require(machine::interpreter("3.12")) else {
-        return;
-    };
-    let ready = Gate::new(session.dir(), "ready");
-    let go = Gate::new(session.dir(), "go");
-    let mut command = std::process::Command::new(python);
-    command
-        .arg(workload("touched.py"))
-        .args(["--ready", ready.path(), "--go", go.path()]);
-    let target = Program::start(&mut command);
-    for percent in (0..=100).step_by(10) {
-        assert!(ready.wait().starts_with("begin "), "begin of {percent} %");
-        wait_asleep(target.pid());
-        let before = rss(target.pid()).expect("the program is there");
-        let tracer = session.attach(target.pid(), &["--force"]);
-        go.open();
-        let stop = ready.wait();
-        assert!(
-            stop.starts_with(&format!("{percent} ")),
-            "{percent}: {stop}"
-        );
-        wait_asleep(target.pid());
-        let grown = rss(target.pid()).expect("the program is there") - before;
-        tracer.signal(Signal::INT);
-        tracer.finish().expect_code(0);
-        let report = session.report();
-        // 0 % touched: there is a row for what it mapped all the same.
-        let row = report.function("block", "touched.py");
-        let touched = (BLOCK / 100 * percent).next_multiple_of(4 * KIB);
-        TOUCHED.check(&format!("net of block at {percent} %"), row.net, touched);
-        TOUCHED.check(&format!("RSS at {percent} %"), grown, touched);
-        let mapped = row.mapped.expect("functions have a key `mapped`");
-        TOUCHED.check(&format!("mapped at {percent} %"), mapped, BLOCK);
-        go.open();
-    }
-    target.finish().expect_code(0);
-}
-
 #[test]
 fn copies_after_fork_belong_to_who_writes_on_3_11() {
     copies("3.11");
