@@ -2,7 +2,7 @@
 //! read and write.
 
 use crate::layout::PythonLayout;
-use crate::records::member;
+use crate::records::{Growth, Header, kind, member};
 
 /// Offsets into the running kernel's structures, from its BTF, in bytes; a read-only global of
 /// the object (`CONFIG`), so that the verifier sees constants.
@@ -95,6 +95,30 @@ pub struct Pending {
     pub flags: u32,
     /// Registers at the last fault, when it was one in user mode.
     pub rep: RepState,
+}
+
+impl Pending {
+    /// The record that this range becomes.
+    #[inline(always)]
+    pub fn growth(&self, pid: u32) -> Growth {
+        Growth {
+            header: Header {
+                kind: kind::GROWTH,
+                op: self.op as u16,
+                pid,
+                tid: self.tid,
+                flags: self.flags,
+                time_ns: self.time_ns,
+            },
+            start: self.start,
+            end: self.end,
+            stack: self.stack,
+            pages: self.pages,
+            events: self.events,
+            member: self.member,
+            _padding: 0,
+        }
+    }
 }
 
 /// Value of the `PROCESSES` map, keyed by pid (tgid): one a traced process.

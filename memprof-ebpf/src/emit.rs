@@ -14,7 +14,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use memprof_common::{
     Loss, PAGE_BYTES, Process,
     config::{Pending, RepState},
-    records::{AddressSpace, Growth, Header, Interpreter, Task, flag, kind, space_op},
+    records::{AddressSpace, Growth, Interpreter, Task, flag, space_op},
 };
 
 use crate::{
@@ -90,23 +90,7 @@ fn send_pending(pending: &mut Pending, pid: u32) {
     if pending.tid == 0 {
         return;
     }
-    send_growth(&Growth {
-        header: Header {
-            kind: kind::GROWTH,
-            op: pending.op as u16,
-            pid,
-            tid: pending.tid,
-            flags: pending.flags,
-            time_ns: pending.time_ns,
-        },
-        start: pending.start,
-        end: pending.end,
-        stack: pending.stack,
-        pages: pending.pages,
-        events: pending.events,
-        member: pending.member,
-        _padding: 0,
-    });
+    send_growth(&pending.growth(pid));
     pending.tid = 0;
 }
 

@@ -3,9 +3,7 @@
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use memprof_common::{
     Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread,
-    config::FAULT_SLOTS,
-    layout::thread_source,
-    records::{Growth, Header, kind},
+    config::FAULT_SLOTS, layout::thread_source, records::Growth,
 };
 
 use super::probes::{Loaded, stale_object};
@@ -174,26 +172,7 @@ impl Tables {
             .iter()
             .filter_map(|entry| entry.ok())
             .filter(|(_, Pod(process))| process.pending.tid != 0)
-            .map(|(pid, Pod(process))| {
-                let pending = process.pending;
-                Growth {
-                    header: Header {
-                        kind: kind::GROWTH,
-                        op: pending.op as u16,
-                        pid,
-                        tid: pending.tid,
-                        flags: pending.flags,
-                        time_ns: pending.time_ns,
-                    },
-                    start: pending.start,
-                    end: pending.end,
-                    stack: pending.stack,
-                    pages: pending.pages,
-                    events: pending.events,
-                    member: pending.member,
-                    _padding: 0,
-                }
-            })
+            .map(|(pid, Pod(process))| process.pending.growth(pid))
             .collect()
     }
 

@@ -1,6 +1,7 @@
 //! What the model believes at one moment, for whoever wants to hold it against the page tables.
 
-use memprof_common::PAGE_BYTES;
+use std::ops::Range;
+
 use memprof_common::records::{self, flag};
 use serde::Serialize;
 
@@ -64,14 +65,23 @@ impl Model {
         let mut rows: Vec<Believed> = processes
             .live_indexes()
             .filter_map(|index| processes.all().get(index as usize))
-            .map(|process| believed(process, ledger, pending))
+            .map(|process| {
+                let shared = |range| processes.shared_bytes(process.pid(), range, ledger);
+                believed(process, ledger, pending, shared)
+            })
             .collect();
         rows.sort_by_key(|row| row.pid);
         Checkpoint { processes: rows }
     }
 }
 
-fn believed(process: &Process, ledger: &Ledger, pending: &[records::Growth]) -> Believed {
+/// `shared` says how much of a range that is being written another process has too.
+fn believed(
+    process: &Process,
+    ledger: &Ledger,
+    pending: &[records::Growth],
+    shared: impl Fn(Range<u64>) -> u64,
+) -> Believed {
     let mut row = Believed {
         pid: process.pid(),
         cow_bytes: ledger.cow(process.index()),
@@ -89,7 +99,7 @@ fn believed(process: &Process, ledger: &Ledger, pending: &[records::Growth]) -> 
     };
     for growth in pending.iter().filter(|one| one.header.pid == process.pid()) {
         if growth.header.flags & flag::UNSHARED != 0 {
-            row.cow_bytes += u64::from(growth.pages) * PAGE_BYTES;
+            row.cow_bytes += shared(growth.start..growth.end);
         } else if let Some(kind) = page_kind(growth.member) {
             space.grow(growth.start..growth.end, to_come(kind), |_| {});
         }

@@ -145,16 +145,7 @@ impl Process {
     /// The range was written: this process's alone from now on. Returns the bytes that one of
     /// `relatives` had too until now.
     pub fn unshare(&mut self, range: Range<u64>, relatives: &[Residency], ledger: &Ledger) -> u64 {
-        self.space.unshare(range, |address, claim| match claim {
-            Some((owner, version)) => {
-                ledger.kind(owner) == Some(PageKind::Anon)
-                    && relatives
-                        .iter()
-                        .any(|space| space.version_at(address) == Some(version))
-            }
-            // It was protected, so somebody had it too; nobody knows who.
-            None => !relatives.is_empty(),
-        })
+        shared_in(&mut self.space, range, relatives, ledger)
     }
 
     /// Number in the run.
@@ -430,6 +421,23 @@ impl Process {
     pub fn inherited_now(&self) -> u64 {
         self.space.inherited_bytes()
     }
+}
+
+/// Makes a range of `space` its own; the bytes that one of `relatives` had too until then.
+pub fn shared_in(
+    space: &mut Residency,
+    range: Range<u64>,
+    relatives: &[Residency],
+    ledger: &Ledger,
+) -> u64 {
+    space.unshare(range, |address, claim| match claim {
+        Some((owner, version)) => {
+            let has = |other: &Residency| other.version_at(address) == Some(version);
+            ledger.kind(owner) == Some(PageKind::Anon) && relatives.iter().any(has)
+        }
+        // It was protected, so somebody had it too; nobody knows who.
+        None => !relatives.is_empty(),
+    })
 }
 
 /// Inherited pages are in nobody's sums here: the parent still has them.

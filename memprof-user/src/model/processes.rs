@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId};
-use super::process::Process;
+use super::process::{Process, shared_in};
 use super::profile;
 use super::residency::Residency;
 
@@ -60,14 +60,10 @@ impl Processes {
         &mut self.all
     }
 
-    /// A process wrote a range of protected pages, because of `owner`: what a living relative (it
-    /// came from the same one by forks) had too is copy-on-write.
-    pub fn unshare(&mut self, pid: u32, range: Range<u64>, owner: OwnerId, ledger: &mut Ledger) {
-        let Some(&slot) = self.live.get(&pid) else {
-            return;
-        };
+    /// The maps of all others that live and came from the same process by forks.
+    fn relatives(&self, slot: usize) -> Vec<Residency> {
         let family = self.all[slot].family();
-        let relatives: Vec<Residency> = match self.families.get(&family) {
+        match self.families.get(&family) {
             // Alone, as most are: nothing to look through.
             Some(1) | None => Vec::new(),
             Some(_) => {
@@ -78,7 +74,25 @@ impl Processes {
                     .map(Process::space)
                     .collect()
             }
+        }
+    }
+
+    /// What [`Processes::unshare`] is going to find for a range of a live process.
+    pub fn shared_bytes(&self, pid: u32, range: Range<u64>, ledger: &Ledger) -> u64 {
+        let Some(&slot) = self.live.get(&pid) else {
+            return 0;
         };
+        let mut space = self.all[slot].space();
+        shared_in(&mut space, range, &self.relatives(slot), ledger)
+    }
+
+    /// A process wrote a range of protected pages, because of `owner`: what a living relative (it
+    /// came from the same one by forks) had too is copy-on-write.
+    pub fn unshare(&mut self, pid: u32, range: Range<u64>, owner: OwnerId, ledger: &mut Ledger) {
+        let Some(&slot) = self.live.get(&pid) else {
+            return;
+        };
+        let relatives = self.relatives(slot);
         let bytes = self.all[slot].unshare(range, &relatives, ledger);
         ledger.unshare(owner, bytes);
     }
