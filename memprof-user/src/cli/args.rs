@@ -11,7 +11,7 @@ use crate::sink::{DatOptions, Metric, View};
 
 /// Which Python function, on which line, in which forked worker, made RSS grow.
 #[derive(Parser, Debug)]
-#[command(name = "memprof-ebpf", version, about, max_term_width = 100)]
+#[command(name = "memprof-ebpf", version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -123,7 +123,7 @@ pub struct CommonArgs {
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,
-    /// More detail; -vv shows the kernel side's own log
+    /// -v lists each process traced and the records taken; -vv shows the kernel side's own log too
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 }

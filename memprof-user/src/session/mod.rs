@@ -165,6 +165,7 @@ impl Session {
         self.say(&format!(
             "attached to {attached}; press Ctrl-C to stop and write the result"
         ));
+        self.list_processes();
         Ok(())
     }
 
@@ -186,6 +187,21 @@ impl Session {
         })?;
         self.say(&format!("attached to pid {pid}, which starts now"));
         Ok(())
+    }
+
+    /// `-v`: each process that is traced now.
+    fn list_processes(&self) {
+        if self.options.verbose == 0 {
+            return;
+        }
+        let model = self.collector.model();
+        let mut pids: Vec<u32> = model.live_pids().collect();
+        pids.sort_unstable();
+        for process in pids.iter().filter_map(|pid| model.process(*pid)) {
+            let python = process.python.as_deref().unwrap_or("not Python");
+            let role = crate::sink::escape::terminal(&process.role);
+            eprintln!("  pid {}: {role} ({python})", process.pid);
+        }
     }
 
     fn say(&self, line: &str) {
@@ -256,6 +272,10 @@ impl Session {
         };
         status.clear();
         let ending = self.end(ending).await;
+        if self.options.verbose > 0 {
+            eprintln!("{} records were taken", self.collector.records());
+            self.list_processes();
+        }
         self.finish(command, ending)
     }
 
