@@ -71,7 +71,6 @@ fn object() -> Result<&'static [u8]> {
 /// The object in the kernel. Dropping it detaches everything.
 pub struct Loaded {
     pub(super) bpf: Ebpf,
-    btf: Btf,
 }
 
 fn refused(what: String, cause: impl std::fmt::Display) -> Error {
@@ -108,7 +107,7 @@ impl Loaded {
                     )
                 })?;
         }
-        Ok(Loaded { bpf, btf })
+        Ok(Loaded { bpf })
     }
 
     /// Attaches every hook.
@@ -126,7 +125,6 @@ impl Loaded {
 
     /// Takes every hook out of the kernel; maps stay readable.
     pub fn detach(&mut self) {
-        let _ = &self.btf;
         for probe in PROBES {
             if let Ok(program) = program(&mut self.bpf, probe) {
                 // Unloading drops the links with the program. There is nothing to do about an
