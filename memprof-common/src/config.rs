@@ -1,6 +1,7 @@
 //! What the user side hands to the kernel side: kernel offsets, and the map values that both
 //! read and write.
 
+use crate::HUGE_PAGE_BYTES;
 use crate::layout::PythonLayout;
 use crate::records::{Growth, Header, kind, member};
 
@@ -340,9 +341,14 @@ pub const MREMAP: u32 = 25;
 
 impl Thread {
     /// It is inside a call that takes pages away in a place that the call's records tell: an
-    /// announced range, or what mremap moves onto.
+    /// announced range, or what mremap moves onto. `huge`: a huge page goes, of which the range
+    /// may be a part only.
     #[inline(always)]
-    pub fn takes_away(&self) -> bool {
+    pub fn takes_away(&self, huge: bool) -> bool {
+        let edges = self.announced_start | self.announced_start.wrapping_add(self.announced_len);
+        if huge && edges & (HUGE_PAGE_BYTES - 1) != 0 {
+            return false;
+        }
         self.announced_len != 0 || self.syscall == MREMAP + 1
     }
 }

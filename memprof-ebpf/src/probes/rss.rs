@@ -76,7 +76,7 @@ fn own(
     if flags & task_flag::MEMALLOC != 0 {
         // In want of memory it takes pages away, whosesoever: here, its own.
         recount(process, mm, which);
-        process.unexplained += 1;
+        unexplained(process, pid);
         return;
     }
     let (at, address) = if fault.tid == tid {
@@ -108,7 +108,7 @@ fn own(
     let growth = if placed {
         at_fault(address, which, delta, fault.error_code)
     } else {
-        in_call(process, tid, which, delta)
+        in_call(process, which, delta, (pid, tid))
     };
     let Some(mut growth) = growth else {
         return;
@@ -147,7 +147,7 @@ fn foreign(mm: Structure, which: u32, (pid, tid): (u32, u32)) {
         return;
     }
     process.events += 1;
-    process.unexplained += 1;
+    unexplained(process, pid);
     let delta = recount(process, mm, which);
     if delta <= 0 {
         return;
@@ -164,6 +164,15 @@ fn foreign(mm: Structure, which: u32, (pid, tid): (u32, u32)) {
 #[inline(always)]
 fn is_oom_reaper() -> bool {
     bpf_get_current_comm().is_ok_and(|comm| comm.starts_with(b"oom_reaper\0"))
+}
+
+/// Only the page tables know what is resident now. The range that waits may have gone too.
+#[inline(always)]
+fn unexplained(process: &mut Process, pid: u32) {
+    process.unexplained += 1;
+    if process.pending.tid != 0 {
+        emit::flush(process, pid);
+    }
 }
 
 /// Takes the exact count of one member; by how much it changed.
@@ -267,6 +276,11 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
             0,
         ));
     }
+    if delta < 0 && may_unshare(error_code as u64) {
+        // A private page of a file is written: an anonymous one takes its place, in the event
+        // that comes next.
+        return None;
+    }
     let page = address & !(PAGE_BYTES - 1);
     let is_write = error_code & error_code::WRITE != 0;
     // A written page of shared memory is mapped alone, unless it is part of a larger folio.
@@ -275,11 +289,6 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
         // One entry of the page table, whatever the sum says: with several threads at work
         // another one's page may have been in it already, or may be counted here.
         return Some(record(page, page + PAGE_BYTES, 1, which, 0));
-    }
-    if delta < 0 && may_unshare(error_code as u64) {
-        // A private page of a file is written: an anonymous one takes its place, in the event
-        // that comes next.
-        return None;
     }
     if delta == 1 {
         return Some(record(page, page + PAGE_BYTES, 1, which, 0));
@@ -300,12 +309,19 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
 /// A change inside a system call, without a fault. In the calls that say their range on return,
 /// growth is summed until then; elsewhere the place stays unknown.
 #[inline(always)]
-fn in_call(process: &mut Process, tid: u32, which: u32, delta: i64) -> Option<Growth> {
+fn in_call(
+    process: &mut Process,
+    which: u32,
+    delta: i64,
+    (pid, tid): (u32, u32),
+) -> Option<Growth> {
     let thread = maps::thread(tid).filter(|thread| thread.syscall != 0);
     if delta <= 0 {
-        let explained = thread.is_some_and(|thread| thread.takes_away());
+        // A part of a huge page of a file cannot be given back: all of it goes.
+        let whole = which != member::ANON && delta == -HUGE_PAGES;
+        let explained = thread.is_some_and(|thread| thread.takes_away(whole));
         if delta < 0 && !explained {
-            process.unexplained += 1;
+            unexplained(process, pid);
         }
         return None;
     }
@@ -313,6 +329,6 @@ fn in_call(process: &mut Process, tid: u32, which: u32, delta: i64) -> Option<Gr
         thread.populated_pages[(which & 3) as usize] += delta as u32;
         return None;
     }
-    process.unexplained += 1;
+    unexplained(process, pid);
     Some(record(0, 0, delta as u32, which, flag::UNPLACED))
 }
