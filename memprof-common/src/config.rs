@@ -63,10 +63,14 @@ pub struct KernelConfig {
     pub mm_exe_file: u32,
     /// `mm_struct.start_code`
     pub mm_start_code: u32,
+    /// `super_block.s_magic`
+    pub super_magic: u32,
+    /// `vm_area_struct.vm_end`
+    pub vma_end: u32,
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 112);
+const _: () = assert!(size_of::<KernelConfig>() == 120);
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.

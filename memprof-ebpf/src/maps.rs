@@ -50,6 +50,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     super_dev: 0,
     mm_exe_file: 0,
     mm_start_code: 0,
+    super_magic: 0,
+    vma_end: 0,
     _padding: 0,
 };
 

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId, OwnerKey};
+use super::mapped::Mapped;
 use super::profile::{self, PageKind};
+use super::requests::Requests;
 use super::residency::{Released, Residency};
 
 /// Where a process stands in its life.
@@ -52,6 +54,8 @@ pub struct Process {
     /// Processes that came from one by forks, and share pages with each other.
     family: u32,
     space: Residency,
+    /// What it asked for.
+    mapped: Mapped,
     /// Growth whose place is unknown: resident until exec or exit, as far as we know.
     unplaced: HashMap<OwnerId, u64>,
     /// For each program it executed, whether it was recognised as Python. Never empty.
@@ -79,6 +83,7 @@ impl Process {
             phase: Phase::Running,
             family: 0,
             space: Residency::of(index + 1),
+            mapped: Mapped::of(index + 1),
             unplaced: HashMap::new(),
             images: vec![python],
             // A Python that runs already is past its start-up.
@@ -98,6 +103,7 @@ impl Process {
         Process {
             inherited_at_fork: space.inherited_bytes(),
             space,
+            mapped: parent.mapped.fork(index + 1),
             started: parent.started,
             ..Process::new(index, info)
         }
@@ -120,6 +126,21 @@ impl Process {
         let owner = ledger.owner(OwnerKey::before_attach(self.index, kind));
         self.info.before_attach += range.end - range.start;
         self.space.was_resident(range, owner);
+    }
+
+    /// The address space that it asked for.
+    pub fn mapped(&self) -> &Mapped {
+        &self.mapped
+    }
+
+    /// The same, to change it.
+    pub fn mapped_mut(&mut self) -> &mut Mapped {
+        &mut self.mapped
+    }
+
+    /// Its end has come: notes how much of what it asked for is resident.
+    pub fn note_touched(&self, requests: &mut Requests) {
+        self.mapped.note_touched(&self.space, requests);
     }
 
     /// A copy of the map of its pages, for a look at what is still to come.
@@ -369,6 +390,7 @@ impl Process {
         self.phase = Phase::Gone;
         // The ledger has the sums; the map is not needed again, and it can be large.
         self.space = Residency::default();
+        self.mapped = Mapped::default();
         self.unplaced = HashMap::new();
     }
 

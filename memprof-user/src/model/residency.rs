@@ -59,6 +59,20 @@ pub struct Released {
     pub bytes: u64,
 }
 
+/// A piece that was taken out of the map, to be put back if it was taken in error.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    range: Range<u64>,
+    claim: Claim,
+}
+
+impl Cut {
+    /// Where it was.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+}
+
 /// Page-range ownership of one address space.
 #[derive(Clone, Debug, Default)]
 pub struct Residency {
@@ -189,6 +203,12 @@ impl Residency {
         self.put(range, claim);
     }
 
+    /// The owner of the page at this address, if there is one.
+    pub fn owner_at(&self, address: u64) -> Option<OwnerId> {
+        let (_, extent) = self.extents.get_prev(&address)?;
+        (extent.end > address).then_some(extent.claim.owner)
+    }
+
     /// The version of the page at this address, if there is one.
     pub fn version_at(&self, address: u64) -> Option<u64> {
         let (_, extent) = self.extents.get_prev(&address)?;
@@ -234,6 +254,33 @@ impl Residency {
                 bytes: piece.end - piece.start,
             });
         });
+    }
+
+    /// [`Residency::release`] of what may turn out not to be given back.
+    pub fn cut(&mut self, range: Range<u64>, mut released: impl FnMut(Released)) -> Vec<Cut> {
+        let mut pieces = Vec::new();
+        self.take(range, |range, claim| pieces.push(Cut { range, claim }));
+        for piece in &pieces {
+            released(self.released(piece));
+        }
+        pieces
+    }
+
+    /// The piece was not given back after all. Returns what is in the map again: nothing, when
+    /// somebody else has come to its place.
+    pub fn restore(&mut self, piece: Cut) -> Option<Released> {
+        let left = self.vacant(&piece.range)?;
+        let restored = self.released(&piece);
+        self.put_beside(left, piece.range, piece.claim);
+        Some(restored)
+    }
+
+    fn released(&self, piece: &Cut) -> Released {
+        Released {
+            owner: piece.claim.owner,
+            inherited: piece.claim.generation != self.generation,
+            bytes: piece.range.end - piece.range.start,
+        }
     }
 
     /// Everything is given back (exec).
