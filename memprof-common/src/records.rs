@@ -58,6 +58,9 @@ pub mod flag {
     pub const UNSHARED: u32 = 32;
     /// Of a [`super::Mapping`]: without access (PROT_NONE), address space kept for later.
     pub const RESERVED: u32 = 64;
+    /// Growth by another process's hand (process_vm_writev, ptrace) or by a thread of the kernel's
+    /// (khugepaged): `tid` is not one of this process.
+    pub const FOREIGN: u32 = 128;
 }
 
 /// Values of `Header::op` of a [`Growth`] or a [`Mapping`]: what the walk found.
@@ -101,7 +104,8 @@ pub struct Growth {
     /// Id of the stack, 0 without one.
     pub stack: u64,
     /// Pages that became resident; equals `(end - start) / PAGE_BYTES` unless
-    /// [`flag::WITHIN`] or [`flag::UNPLACED`] is set.
+    /// [`flag::WITHIN`] or [`flag::UNPLACED`] is set. 0 with `WITHIN`: another thread's event has
+    /// counted them, so that only their place is told here.
     pub pages: u32,
     /// Events of the kernel that were merged into this record.
     pub events: u32,
@@ -221,11 +225,14 @@ pub mod space_op {
     pub const UNMAP_FAILED: u16 = 3;
     /// A file was mapped executable in a process without layout: look for an interpreter.
     pub const MAP_EXECUTABLE: u16 = 4;
+    /// While the range was being given back, other threads touched the address space: only the
+    /// page tables know what is in it now.
+    pub const RESCAN: u16 = 5;
     /// The pages of the range are about to be given back, and the addresses stay mapped:
     /// MADV_DONTNEED and its like.
-    pub const DISCARD: u16 = 5;
+    pub const DISCARD: u16 = 6;
     /// Like MOVE, but only the pages moved: the old range stays mapped (MREMAP_DONTUNMAP).
-    pub const MOVE_PAGES: u16 = 6;
+    pub const MOVE_PAGES: u16 = 7;
 }
 
 /// A system call changed the address space.

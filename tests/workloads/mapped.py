@@ -16,6 +16,7 @@ PROT_NONE, PROT_WRITE = 0, 3
 SHARED, PRIVATE, FIXED, ANONYMOUS = 1, 2, 0x10, 0x20
 MAYMOVE, DONTUNMAP = 1, 4
 MADV_DONTNEED = 4
+SYS_BRK = 12
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -36,6 +37,7 @@ sbrk = call("sbrk", address, ctypes.c_ssize_t)
 shmget = call("shmget", number, number, size, number)
 shmat = call("shmat", address, number, address, number)
 shmctl = call("shmctl", number, number, number, address)
+syscall = call("syscall", ctypes.c_long, ctypes.c_long, ctypes.c_long)
 memset = call("memset", address, address, number, size)
 
 
@@ -106,6 +108,8 @@ def failed():
     # No such flag.
     assert mremap(block, 64 * MiB, 32 * MiB, 0x40, None) == FAILED
     assert mmap(None, 1 << 60, PROT_WRITE, PRIVATE | ANONYMOUS, -1, 0) == FAILED
+    # Below the heap's begin; the answer is its end, whatever heap() had of it stays.
+    assert syscall(SYS_BRK, 1) == sbrk(0)
     return 64, 64
 
 
