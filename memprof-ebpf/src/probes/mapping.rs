@@ -89,7 +89,7 @@ fn added(thread: &Thread, registers: Structure, id: i64, result: u64) -> Option<
         call::BRK => {
             let (old, new) = (pages_up(second), pages_up(result));
             // A failed brk returns where the heap ends.
-            (old, if new > old { new - old } else { 0 }, member::ANON)
+            (old, new.saturating_sub(old), member::ANON)
         }
         call::MREMAP => {
             let (old, new) = (pages_up(second), pages_up(third));
@@ -100,13 +100,13 @@ fn added(thread: &Thread, registers: Structure, id: i64, result: u64) -> Option<
                 // A second mapping of shared memory; nothing else may be asked for so.
                 (result, new, member::SHMEM)
             } else {
-                let more = if new > old { new - old } else { 0 };
+                let more = new.saturating_sub(old);
                 (result.wrapping_add(old), more, Mapping::LIKE_BEFORE)
             }
         }
         call::SHMAT => {
             let end = mapping_end(current(), result);
-            let len = if end > result { end - result } else { 0 };
+            let len = end.saturating_sub(result);
             (result, len, member::SHMEM)
         }
         _ => return None,
