@@ -66,8 +66,12 @@ pub struct KernelConfig {
     pub mm_start_code: u32,
     /// `mm_struct.context.ctx_id` (x86-64): a number that no other address space ever has
     pub mm_context_id: u32,
+    /// `super_block.s_magic`
+    pub super_magic: u32,
+    /// `vm_area_struct.vm_end`
+    pub vma_end: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 112);
+const _: () = assert!(size_of::<KernelConfig>() == 120);
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.

@@ -1,9 +1,11 @@
 //! Facts about the current task and its memory, read from kernel structures by the offsets that
 //! the loader took from the kernel's BTF.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     helpers::generated::{
-        bpf_get_current_task_btf, bpf_map_lookup_percpu_elem, bpf_probe_read_kernel,
+        bpf_find_vma, bpf_get_current_task_btf, bpf_map_lookup_percpu_elem, bpf_probe_read_kernel,
         bpf_task_pt_regs,
     },
     programs::BtfTracePointContext,
@@ -167,6 +169,49 @@ pub fn image_key(file: u64) -> Option<ImageKey> {
         device: kernel_int(superblock.wrapping_add(config!(super_dev) as u64)),
         _padding: 0,
     })
+}
+
+/// `super_block.s_magic` of the filesystem that a file is on; 0 when there is no file.
+#[inline(always)]
+pub fn filesystem_magic(file: u64) -> u64 {
+    if file == 0 {
+        return 0;
+    }
+    let inode = kernel_word(file.wrapping_add(config!(file_inode) as u64));
+    if inode == 0 {
+        return 0;
+    }
+    let superblock = kernel_word(inode.wrapping_add(config!(inode_sb) as u64));
+    kernel_word(superblock.wrapping_add(config!(super_magic) as u64))
+}
+
+/// What [`mapping_end`] hands to the kernel and back.
+struct End(u64);
+
+extern "C" fn note_end(_task: *const u8, vma: *const u8, end: *mut End) -> i64 {
+    let vma_end = Structure(vma).field(config!(vma_end) as usize);
+    // SAFETY: only `mapping_end` hands this function to the kernel, with its own `End`.
+    unsafe { (*end).0 = vma_end };
+    0
+}
+
+/// One past the last byte of the current task's mapping that holds this address; 0 without one,
+/// or while another thread changes the address space.
+#[inline(always)]
+pub fn mapping_end(task: Structure, address: u64) -> u64 {
+    let mut end = End(0);
+    // SAFETY: the helper takes a `task_struct`, which the verifier checks; the kernel calls
+    // `note_end` with `end` and is done when the helper returns.
+    unsafe {
+        bpf_find_vma(
+            task.0 as *mut _,
+            address,
+            note_end as *mut c_void,
+            (&raw mut end).cast(),
+            0,
+        )
+    };
+    end.0
 }
 
 /// The distance from a per-CPU pointer to each CPU's copy.

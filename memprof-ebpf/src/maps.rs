@@ -51,6 +51,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     mm_exe_file: 0,
     mm_start_code: 0,
     mm_context_id: 0,
+    super_magic: 0,
+    vma_end: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.

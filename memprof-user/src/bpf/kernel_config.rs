@@ -81,5 +81,7 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         mm_exe_file: offset("mm_struct", "exe_file")?,
         mm_start_code: offset("mm_struct", "start_code")?,
         mm_context_id: offset("mm_struct", "context.ctx_id")?,
+        super_magic: offset("super_block", "s_magic")?,
+        vma_end: offset("vm_area_struct", "vm_end")?,
     })
 }

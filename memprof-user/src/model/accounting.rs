@@ -15,6 +15,7 @@ use super::ledger::{Ledger, OwnerKey, StackIndex, Totals};
 use super::process::Place;
 use super::processes::Processes;
 use super::profile::{self, PageKind, Sample};
+use super::requests::{MappedTotals, Requests};
 use super::residency::FAULT_AROUND_BYTES;
 use super::timeline::Timeline;
 
@@ -53,6 +54,7 @@ pub struct Status {
 pub struct Model {
     processes: Processes,
     ledger: Ledger,
+    requests: Requests,
     timeline: Timeline,
     anomalies: Anomalies,
     monotonic_epoch_s: f64,
@@ -65,6 +67,7 @@ impl Model {
         Model {
             processes: Processes::default(),
             ledger: Ledger::default(),
+            requests: Requests::default(),
             timeline: Timeline::default(),
             anomalies: Anomalies::default(),
             monotonic_epoch_s,
@@ -157,12 +160,15 @@ impl Model {
         if !process.counts() {
             return;
         }
+        process
+            .mapped_mut()
+            .address_space(change, &mut self.requests);
         match change.header.op {
-            space_op::UNMAP => {
+            space_op::UNMAP | space_op::DISCARD => {
                 let range = pages(change.start, change.len);
                 process.release(range, change.header.tid, &mut self.ledger);
             }
-            space_op::MOVE => process.move_range(
+            space_op::MOVE | space_op::MOVE_PAGES => process.move_range(
                 pages(change.start, change.len),
                 pages(change.new_start, change.new_len),
                 &mut self.ledger,
@@ -187,6 +193,7 @@ impl Model {
             task_op::EXEC => match self.processes.alone(pid) {
                 Some(process) => {
                     process.exec(&mut self.ledger);
+                    process.mapped_mut().clear(&mut self.requests);
                     process.see();
                     self.first_pages(task);
                     true
@@ -195,6 +202,9 @@ impl Model {
             },
             task_op::EXIT => {
                 let rss = Some(rss_bytes(&task.rss_pages)).filter(|&rss| rss > 0);
+                if let Some(process) = self.processes.live(pid) {
+                    process.note_touched(&mut self.requests);
+                }
                 self.processes.exit(pid, epoch_s, rss, &self.ledger)
             }
             _ => {
@@ -345,8 +355,9 @@ impl Model {
     ) -> (Vec<profile::Process>, Vec<profile::Owner>, Vec<Sample>) {
         for process in self.processes.all_mut() {
             process.end(epoch_s, &self.ledger);
+            process.note_touched(&mut self.requests);
         }
-        let owners = owners(&self.processes, &self.ledger);
+        let owners = owners(&self.processes, &self.ledger, &self.requests);
         let all = self.processes.all().iter();
         let processes = all.map(|process| process.info().clone()).collect();
         (processes, owners, self.timeline.finish())
@@ -359,29 +370,38 @@ impl Model {
     pub(super) fn parts(&self) -> (&Processes, &Ledger) {
         (&self.processes, &self.ledger)
     }
+
+    pub(super) fn mapping_parts(&mut self) -> (&mut Processes, &mut Requests, &mut Anomalies) {
+        (&mut self.processes, &mut self.requests, &mut self.anomalies)
+    }
 }
 
 /// Rows of the profile: owners that differ only in the program that a process ran are one.
-fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
+fn owners(processes: &Processes, ledger: &Ledger, requests: &Requests) -> Vec<profile::Owner> {
     let mut rows = BTreeMap::new();
+    let row = |key: OwnerKey| {
+        let process = processes.all().get(key.process as usize);
+        let recognised = process.is_some_and(|process| process.is_python(key.image));
+        let cause = cause::in_image(key.cause, recognised);
+        (key.process, key.stack, cause, key.kind, key.in_kernel)
+    };
     for (key, totals) in ledger.owners() {
         if key.is_before_attach() {
             continue;
         }
-        let process = processes.all().get(key.process as usize);
-        let recognised = process.is_some_and(|process| process.is_python(key.image));
-        let cause = cause::in_image(key.cause, recognised);
-        let row = (key.process, key.stack, cause, key.kind, key.in_kernel);
-        let sum: &mut Totals = rows.entry(row).or_default();
+        let (sum, _): &mut (Totals, MappedTotals) = rows.entry(row(key)).or_default();
         sum.gross += totals.gross;
         sum.freed += totals.freed;
         sum.peak += totals.peak;
         sum.cow += totals.cow;
         sum.events += totals.events;
     }
+    for (key, totals) in requests.owners() {
+        rows.entry(row(key)).or_default().1 += totals;
+    }
     let rows = rows.into_iter();
     rows.map(
-        |((process, stack, cause, kind, in_kernel), totals)| profile::Owner {
+        |((process, stack, cause, kind, in_kernel), (totals, mapped))| profile::Owner {
             process,
             stack: stack.0,
             cause,
@@ -393,6 +413,10 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
             // No record tells of a page that stopped being shared yet.
             cow: totals.cow,
             events: totals.events,
+            mapped: mapped.mapped,
+            mapped_gross: mapped.gross,
+            mapped_reserved: mapped.reserved,
+            mapped_touched: mapped.touched,
         },
     )
     .collect()
@@ -434,7 +458,7 @@ fn place(growth: &records::Growth, bytes: u64) -> Option<Place> {
 
 /// The whole pages of a system call's range, as the kernel rounds them. Both numbers are the
 /// target's: the sum may not fit.
-fn pages(start: u64, len: u64) -> std::ops::Range<u64> {
+pub(super) fn pages(start: u64, len: u64) -> std::ops::Range<u64> {
     let end = start.saturating_add(len);
     let end = end.checked_next_multiple_of(PAGE_BYTES);
     let last_page = !(PAGE_BYTES - 1);

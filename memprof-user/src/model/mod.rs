@@ -2,18 +2,21 @@
 //!
 //! Records go into a [`Model`]; a [`Profile`]'s processes, owners and samples come out. The map
 //! of one address space is `residency`, the sums are `ledger`, a process's life is
-//! `process`; `accounting` ties them together.
+//! `process`; `accounting` ties them together. Who asked for which address space, touched or not,
+//! is `mapped`, with its sums in `requests`.
 
 mod accounting;
 mod anomalies;
 mod cause;
 mod checkpoint;
 mod ledger;
+mod mapped;
 mod process;
 mod processes;
 mod profile;
 mod ranges;
 mod reconciliation;
+mod requests;
 mod residency;
 mod timeline;
 

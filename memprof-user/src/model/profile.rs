@@ -171,6 +171,20 @@ pub struct Owner {
     pub cow: u64,
     /// Growth events.
     pub events: u64,
+    /// Address space that it asked for and that was still mapped at the end of the trace, or just
+    /// before its process ended.
+    #[serde(default)]
+    pub mapped: u64,
+    /// All address space that it asked for during the trace.
+    #[serde(default)]
+    pub mapped_gross: u64,
+    /// Of `mapped`, asked for without access (PROT_NONE) and not touched since: an allocator's
+    /// reserve.
+    #[serde(default)]
+    pub mapped_reserved: u64,
+    /// Of `mapped`, resident, whoever made it so.
+    #[serde(default)]
+    pub mapped_touched: u64,
 }
 
 impl Owner {

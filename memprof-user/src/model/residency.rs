@@ -66,15 +66,17 @@ pub struct Released {
     pub bytes: u64,
 }
 
-/// Pieces remembered of one release at most: beyond, a failed call finds its pages again without
-/// their owners.
-const TAKEN_PIECES: usize = 4096;
+/// A piece that was taken out of the map, to be put back if it was taken in error.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    range: Range<u64>,
+    claim: Claim,
+}
 
-impl Taken {
-    fn push(&mut self, piece: Range<u64>, claim: Claim) {
-        if self.0.len() < TAKEN_PIECES {
-            self.0.push((piece, claim));
-        }
+impl Cut {
+    /// Where it was.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
     }
 }
 
@@ -92,10 +94,6 @@ pub struct Residency {
     /// Of both together, by [`PageKind`].
     kinds: [u64; 3],
 }
-
-/// Pages of a map as they were before they were taken out, to be put back.
-#[derive(Clone, Debug, Default)]
-pub struct Taken(Vec<(Range<u64>, Claim)>);
 
 impl Residency {
     /// Bytes of one kind in the map.
@@ -232,6 +230,12 @@ impl Residency {
         self.put(range, claim);
     }
 
+    /// The owner of the page at this address, if there is one.
+    pub fn owner_at(&self, address: u64) -> Option<OwnerId> {
+        let (_, extent) = self.extents.get_prev(&address)?;
+        (extent.end > address).then_some(extent.claim.owner)
+    }
+
     /// The version of the page at this address, if there is one.
     pub fn version_at(&self, address: u64) -> Option<u64> {
         let (_, extent) = self.extents.get_prev(&address)?;
@@ -279,37 +283,30 @@ impl Residency {
         });
     }
 
-    /// The same, and what was there, for [`Residency::restore`].
-    pub fn release_for_now(
-        &mut self,
-        range: Range<u64>,
-        mut released: impl FnMut(Released),
-    ) -> Taken {
-        let generation = self.generation;
-        let mut taken = Taken::default();
-        self.take(range, |piece, claim| {
-            released(Released {
-                owner: claim.owner,
-                inherited: claim.generation != generation,
-                bytes: piece.end - piece.start,
-            });
-            taken.push(piece, claim);
-        });
-        taken
+    /// [`Residency::release`] of what may turn out not to be given back.
+    pub fn cut(&mut self, range: Range<u64>, mut released: impl FnMut(Released)) -> Vec<Cut> {
+        let mut pieces = Vec::new();
+        self.take(range, |range, claim| pieces.push(Cut { range, claim }));
+        for piece in &pieces {
+            released(self.released(piece));
+        }
+        pieces
     }
 
-    /// What was taken was not given back: puts it back where nothing has come since. `restored` is
-    /// told what.
-    pub fn restore(&mut self, taken: Taken, mut restored: impl FnMut(Released)) {
-        for (piece, claim) in taken.0 {
-            if self.vacant(&piece).is_some() {
-                restored(Released {
-                    owner: claim.owner,
-                    inherited: claim.generation != self.generation,
-                    bytes: piece.end - piece.start,
-                });
-                self.put(piece, claim);
-            }
+    /// The piece was not given back after all. Returns what is in the map again: nothing, when
+    /// somebody else has come to its place.
+    pub fn restore(&mut self, piece: Cut) -> Option<Released> {
+        let left = self.vacant(&piece.range)?;
+        let restored = self.released(&piece);
+        self.put_beside(left, piece.range, piece.claim);
+        Some(restored)
+    }
+
+    fn released(&self, piece: &Cut) -> Released {
+        Released {
+            owner: piece.claim.owner,
+            inherited: piece.claim.generation != self.generation,
+            bytes: piece.range.end - piece.range.start,
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ReportOptions;
-use super::tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};
+use super::tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
 use crate::model::{LossTotals, Process, Profile};
 
 /// Version of the keys.
@@ -36,7 +36,7 @@ pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
 }
 
 fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Value {
-    json!({
+    let mut row = json!({
         "pid": process.pid,
         "ppid": process.ppid,
         "role": process.role,
@@ -57,7 +57,9 @@ fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Val
         "exited": process.exited,
         "first_seen": process.first_epoch_s,
         "last_seen": process.last_epoch_s,
-    })
+    });
+    mapped(&mut row, "", &amounts.mapped);
+    row
 }
 
 fn function(place: &Place<FunctionKey<'_>>) -> Value {
@@ -85,6 +87,18 @@ fn amounts<K>(row: &mut Value, place: &Place<K>) {
         ] {
             row[format!("{prefix}{name}")] = bytes.into();
         }
+        mapped(row, prefix, &amounts.mapped);
+    }
+}
+
+fn mapped(row: &mut Value, prefix: &str, mapped: &Mapped) {
+    for (name, bytes) in [
+        ("mapped", mapped.net),
+        ("mapped_gross", mapped.gross),
+        ("mapped_reserved", mapped.reserved),
+        ("mapped_touched", mapped.touched),
+    ] {
+        row[format!("{prefix}{name}")] = bytes.into();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The result in sentences: how much grew, whose it is.
 
 use super::human::{count, share, size};
+use super::mapped;
 use super::tally::{FunctionKey, Place, Tally};
 use crate::model::Profile;
 use crate::sink::escape;
@@ -12,6 +13,7 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     if growth == 0 {
         let mut sentences = vec!["Nothing became resident during the trace.".to_owned()];
         sentences.extend(cow);
+        sentences.extend(mapped::sentence(tally));
         return sentences;
     }
     let part = |bytes: u64| format!("{} ({})", size(bytes), share(bytes, growth));
@@ -56,6 +58,7 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
         bytes => format!("{} could not be attributed.", part(bytes)),
     });
     sentences.extend(cow);
+    sentences.extend(mapped::sentence(tally));
     sentences
 }
 

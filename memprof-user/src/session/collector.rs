@@ -204,6 +204,10 @@ impl Collector {
             Ok(Event::Code(code)) => self.symbols.insert_code(*code),
             Ok(Event::Task(task)) => self.task(&task),
             Ok(Event::Interpreter(found)) => self.interpreter(&found),
+            Ok(Event::Mapping(mapping)) => {
+                let stack = self.stack_of(mapping.header.pid, mapping.stack);
+                self.model.mapping(&mapping, stack);
+            }
             Err(_) => self.undecoded += 1,
         }
     }
@@ -240,11 +244,16 @@ impl Collector {
         self.python_seen = true;
     }
 
-    fn growth(&mut self, growth: &records::Growth) {
-        let stack = match growth.stack {
+    /// Where a stack is kept that a record names; 0: it has none.
+    fn stack_of(&self, pid: u32, id: u64) -> Option<StackIndex> {
+        match id {
             0 => None,
-            id => self.stacks.get(&(growth.header.pid, id)).copied(),
-        };
+            id => self.stacks.get(&(pid, id)).copied(),
+        }
+    }
+
+    fn growth(&mut self, growth: &records::Growth) {
+        let stack = self.stack_of(growth.header.pid, growth.stack);
         self.model.growth(growth, stack);
     }
 

@@ -133,6 +133,10 @@ fn owners() -> Vec<Owner> {
         peak: mib[2] * MIB,
         cow: mib[3] * MIB,
         events: mib[0] * 256,
+        mapped: 0,
+        mapped_gross: 0,
+        mapped_reserved: 0,
+        mapped_touched: 0,
     };
     let mut all = vec![
         owner(0, 2, Interpreter, Anon, [1, 0, 1, 0]),
@@ -150,6 +154,14 @@ fn owners() -> Vec<Owner> {
     ];
     // second reads a file into fresh memory.
     all[6].in_kernel = true;
+    // first asks for much more than it touches; second has an arena, and gives one back.
+    all[1].mapped = 512 * MIB;
+    all[1].mapped_gross = 512 * MIB;
+    all[1].mapped_touched = 20 * MIB;
+    all[6].mapped = 64 * MIB;
+    all[6].mapped_gross = 128 * MIB;
+    all[6].mapped_reserved = 64 * MIB;
+    all[6].mapped_touched = 2 * MIB;
     all
 }
 
@@ -224,6 +236,7 @@ prop_compose! {
             pid, ppid, role, python, first_epoch_s, last_epoch_s,
             rss_start, rss_end, rss_peak, pss_end, inherited, exited,
             before_attach, before_attach_end,
+            reconciled: Default::default(),
         }
     }
 }
@@ -251,9 +264,14 @@ prop_compose! {
         in_kernel in any::<bool>(),
         (gross, given_back) in (0u64..1 << 40, 0u64..=100),
         (peak, cow, events) in (0u64..1 << 40, 0u64..1 << 40, 0u64..1 << 40),
+        (mapped, mapped_gross) in (0u64..1 << 40, 0u64..1 << 40),
+        (mapped_reserved, mapped_touched) in (0u64..1 << 40, 0u64..1 << 40),
     ) -> Owner {
         let freed = gross / 100 * given_back;
-        Owner { process, stack, cause, kind, in_kernel, gross, freed, peak, cow, events }
+        Owner {
+            process, stack, cause, kind, in_kernel, gross, freed, peak, cow, events,
+            mapped, mapped_gross, mapped_reserved, mapped_touched,
+        }
     }
 }
 
