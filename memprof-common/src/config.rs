@@ -167,6 +167,10 @@ pub struct Process {
 }
 const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 24 + 88 + 8 + 24);
 
+/// CPUs whose counters are summed at most, a power of two: on larger machines amounts of huge
+/// pages and of file pages are coarse.
+pub const MAX_CPUS: u32 = 1024;
+
 /// Entries of the `SPACES` map, a power of two.
 pub const SPACE_SLOTS: u32 = 1 << 16;
 

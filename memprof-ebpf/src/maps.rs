@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
-    config::{FAULT_SLOTS, SPACE_SLOTS},
+    config::{FAULT_SLOTS, MAX_CPUS, SPACE_SLOTS},
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
@@ -147,8 +147,6 @@ const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// CPUs whose counters are summed one by one at most.
-pub const MAX_CPUS: usize = 16;
 
 /// Distances from a per-CPU pointer to each CPU's copy; see [`crate::kernel`].
 #[repr(C)]
@@ -156,7 +154,7 @@ pub struct CpuOffsets {
     pub ready: u64,
     /// Where a pointer becomes a number.
     pub cell: u64,
-    pub offsets: [u64; MAX_CPUS],
+    pub offsets: [u64; MAX_CPUS as usize],
 }
 
 #[map]
