@@ -9,6 +9,8 @@ use super::super::ledger::StackIndex;
 use super::super::process::Look;
 use super::*;
 
+const EVERYWHERE: Range<u64> = 0..!(PAGE_BYTES - 1);
+
 fn at(page: u64) -> u64 {
     HEAP + page * PAGE_BYTES
 }
@@ -24,7 +26,7 @@ fn look(anon: &[Range<u64>], file: &[Range<u64>]) -> Look {
     let mut seen: Vec<_> = anon.chain(file).collect();
     seen.sort_by_key(|(range, _)| range.start);
     Look {
-        ranges: vec![0..u64::MAX & !(PAGE_BYTES - 1)],
+        ranges: Vec::from([EVERYWHERE]),
         seen,
         whole: true,
     }

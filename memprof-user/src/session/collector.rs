@@ -146,7 +146,7 @@ impl Collector {
         };
         let model = &mut self.model;
         // An error: the process has gone in the middle; its end is told by a record.
-        let _ = pages.address_space(&mappings, &[0..u64::MAX], |mapping, run| {
+        let _ = pages.address_space(&mappings, &[pagemap::EVERYWHERE], |mapping, run| {
             let kind = match run.kind {
                 pagemap::PageKind::Anon => PageKind::Anon,
                 pagemap::PageKind::File if is_on_tmpfs(pid, mapping) => PageKind::Shmem,
