@@ -12,11 +12,11 @@ use proptest::prelude::*;
 use support::{net, written};
 
 fn attributed(owner: &Owner) -> bool {
-    matches!(
-        owner.cause,
-        Cause::Python | Cause::Interpreter | Cause::NotPython
-    ) || owner.kind != PageKind::Anon
-        || owner.in_kernel
+    match owner.cause {
+        Cause::Python | Cause::Interpreter | Cause::NotPython | Cause::OtherProcess => true,
+        Cause::Found => false,
+        Cause::NoPythonFrame | Cause::Unknown => owner.kind != PageKind::Anon || owner.in_kernel,
+    }
 }
 
 proptest! {

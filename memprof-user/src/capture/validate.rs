@@ -23,6 +23,9 @@ pub fn validate(profile: &Profile) -> Result<(), String> {
     for (row, owner) in profile.owners.iter().enumerate() {
         index("owner", row, owner.process, processes)?;
         index("owner", row, owner.stack, profile.stacks.len())?;
+        if let Some(file) = owner.file {
+            index("owner", row, file, profile.files.len())?;
+        }
     }
     for (row, sample) in profile.samples.iter().enumerate() {
         index("sample", row, sample.process, processes)?;

@@ -11,7 +11,7 @@ use memprof_common::records::{self, flag, member, space_op, task_op};
 
 use super::anomalies::Anomalies;
 use super::cause;
-use super::ledger::{Ledger, OwnerKey, StackIndex, Totals};
+use super::ledger::{FileIndex, Ledger, OwnerKey, StackIndex, Totals};
 use super::process::Place;
 use super::processes::Processes;
 use super::profile::{self, PageKind, Sample};
@@ -90,6 +90,17 @@ impl Model {
     /// Pages became resident. `stack` is where the caller keeps the record's stack; None when it
     /// has none or never got its frames.
     pub fn growth(&mut self, growth: &records::Growth, stack: Option<StackIndex>) {
+        self.growth_of(growth, stack, None);
+    }
+
+    /// The same for pages of a file or of shared memory, which the caller has looked up; None where
+    /// it could not.
+    pub fn growth_of(
+        &mut self,
+        growth: &records::Growth,
+        stack: Option<StackIndex>,
+        file: Option<FileIndex>,
+    ) {
         let Some(kind) = page_kind(growth.member) else {
             self.anomalies.not_resident += 1;
             return;
@@ -120,6 +131,7 @@ impl Model {
             cause,
             kind,
             in_kernel: growth.header.flags & flag::IN_KERNEL != 0,
+            file,
         });
         let bytes = u64::from(growth.pages) * PAGE_BYTES;
         if growth.header.flags & flag::UNSHARED != 0 {
@@ -361,7 +373,8 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
         let process = processes.all().get(key.process as usize);
         let recognised = process.is_some_and(|process| process.is_python(key.image));
         let cause = cause::in_image(key.cause, recognised);
-        let row = (key.process, key.stack, cause, key.kind, key.in_kernel);
+        let pages = (key.kind, key.in_kernel, key.file);
+        let row = (key.process, key.stack, cause, pages);
         let sum: &mut Totals = rows.entry(row).or_default();
         sum.gross += totals.gross;
         sum.freed += totals.freed;
@@ -371,12 +384,13 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
     }
     let rows = rows.into_iter();
     rows.map(
-        |((process, stack, cause, kind, in_kernel), totals)| profile::Owner {
+        |((process, stack, cause, (kind, in_kernel, file)), totals)| profile::Owner {
             process,
             stack: stack.0,
             cause,
             kind,
             in_kernel,
+            file: file.map(|file| file.0),
             gross: totals.gross,
             freed: totals.freed,
             peak: totals.peak,

@@ -1,6 +1,6 @@
 //! What each owner made resident and gave back, and what it had at its process's peak.
 //!
-//! An owner is one (process, image, stack, cause, page kind, in the kernel or not). Its id is
+//! An owner is one (process, image, stack, cause, page kind, in the kernel or not, file). Its id is
 //! unique in the run, so that a forked child's pages can go on naming their parent's owners.
 //! The size is bounded by the number of distinct stacks, not of events.
 //!
@@ -23,6 +23,11 @@ impl StackIndex {
     pub const EMPTY: StackIndex = StackIndex(0);
 }
 
+/// Index into the list of files of the [`super::Profile`] that is being made. The caller hands them
+/// out, and not without bound: owners are one a stack and file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileIndex(pub u32);
+
 /// Names one owner of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnerId(pub u32);
@@ -43,6 +48,8 @@ pub struct OwnerKey {
     pub kind: PageKind,
     /// The kernel took them for the program.
     pub in_kernel: bool,
+    /// Which file or shared memory they belong to, where it is known.
+    pub file: Option<FileIndex>,
 }
 
 /// [`OwnerKey::image`] of what was resident before the attach.
@@ -59,6 +66,7 @@ impl OwnerKey {
             cause: Cause::Unknown,
             kind,
             in_kernel: false,
+            file: None,
         }
     }
 

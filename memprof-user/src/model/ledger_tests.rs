@@ -12,6 +12,7 @@ fn key(process: u32, stack: u32) -> OwnerKey {
         cause: Cause::Python,
         kind: PageKind::Anon,
         in_kernel: false,
+        file: None,
     }
 }
 
@@ -97,8 +98,12 @@ fn owners_are_told_apart_by_every_part_of_their_key() {
             in_kernel: true,
             ..one
         },
+        OwnerKey {
+            file: Some(FileIndex(0)),
+            ..one
+        },
     ];
     let ids = keys.map(|key| ledger.owner(key));
-    assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6].map(OwnerId));
+    assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6, 7].map(OwnerId));
     assert_eq!(keys.map(|key| ledger.owner(key)), ids);
 }

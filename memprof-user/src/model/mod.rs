@@ -21,5 +21,5 @@ mod accounting_tests;
 pub use accounting::{Attach, Model, Status};
 pub use anomalies::Anomalies;
 pub use checkpoint::Checkpoint;
-pub use ledger::StackIndex;
+pub use ledger::{FileIndex, StackIndex};
 pub use profile::*;

@@ -22,7 +22,10 @@ pub struct Profile {
     pub frames: Vec<Frame>,
     /// Distinct stacks of frames.
     pub stacks: Vec<Stack>,
-    /// Who made what resident: one row a (process, stack, cause, page kind).
+    /// Files and shared memory that pages belong to. Bounded in number.
+    #[serde(default)]
+    pub files: Vec<MappedFile>,
+    /// Who made what resident: one row a (process, stack, cause, page kind, file).
     pub owners: Vec<Owner>,
     /// RSS over time.
     pub samples: Vec<Sample>,
@@ -97,6 +100,14 @@ pub struct Stack {
     pub truncated: bool,
 }
 
+/// What pages of kind [`PageKind::File`] or [`PageKind::Shmem`] belong to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MappedFile {
+    /// Path as the target's mappings have it (`/memfd:x (deleted)`), or a name in brackets for
+    /// what has no path. Not escaped.
+    pub path: String,
+}
+
 /// Why pages became resident, apart from the Python stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
@@ -108,6 +119,11 @@ pub enum Cause {
     NoPythonFrame,
     /// A process that is not Python (or not a supported one).
     NotPython,
+    /// Another process did it from outside: it wrote to the memory (process_vm_writev, ptrace), or
+    /// the kernel put pages there unasked (khugepaged).
+    OtherProcess,
+    /// No record announced the pages: a look at the page tables found them.
+    Found,
     /// The stack could not be read.
     Unknown,
 }
@@ -137,6 +153,9 @@ pub struct Owner {
     /// The kernel took the pages for the program, inside a system call (read() into fresh
     /// memory, populate).
     pub in_kernel: bool,
+    /// Index into [`Profile::files`]; None for anonymous memory, and where the file is not known.
+    #[serde(default)]
+    pub file: Option<u32>,
     /// All bytes that became resident.
     pub gross: u64,
     /// Of these, given back.

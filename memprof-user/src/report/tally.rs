@@ -138,7 +138,9 @@ impl Accounting {
 
 fn is_attributed(owner: &Owner) -> bool {
     match owner.cause {
-        Cause::Python | Cause::Interpreter | Cause::NotPython => true,
+        Cause::Python | Cause::Interpreter | Cause::NotPython | Cause::OtherProcess => true,
+        // Named, but nobody knows who: the tracer did not hear of it when it happened.
+        Cause::Found => false,
         Cause::NoPythonFrame | Cause::Unknown => owner.in_kernel || owner.kind != PageKind::Anon,
     }
 }

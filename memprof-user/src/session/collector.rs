@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use memprof_common::records::{self, space_op, task_op};
+use memprof_common::records::{self, member, space_op, task_op};
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::detection::Detections;
+use super::files::Files;
 use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Tables};
 use crate::decode::{DecodeError, Event};
@@ -30,6 +31,7 @@ pub struct Collector {
     /// Interpreters that the kernel side recognises, with their versions.
     images: HashMap<ImageKey, (KnownImage, String)>,
     stacks: HashMap<StackKey, StackIndex>,
+    files: Files,
     records: u64,
     undecoded: u64,
     started_epoch_s: f64,
@@ -50,6 +52,7 @@ impl Collector {
             layouts: HashMap::new(),
             images: HashMap::new(),
             stacks: HashMap::new(),
+            files: Files::default(),
             records: 0,
             undecoded: 0,
             started_epoch_s: clock::epoch_s(),
@@ -141,7 +144,12 @@ impl Collector {
     /// Notes what a process that was just entered has resident. What grows meanwhile has a record
     /// too, and the record wins. Without the page tables (no privilege, gone) nothing is noted.
     pub fn look_before_attach(&mut self, pid: u32) {
-        let (Ok(mappings), Ok(mut pages)) = (Mappings::read(pid), Pagemap::open(pid)) else {
+        let read_ns = clock::monotonic_ns();
+        let Ok(mappings) = Mappings::read(pid) else {
+            return;
+        };
+        self.files.attach(pid, &mappings, read_ns);
+        let Ok(mut pages) = Pagemap::open(pid) else {
             return;
         };
         let model = &mut self.model;
@@ -181,6 +189,7 @@ impl Collector {
                 if change.header.op == space_op::MAP_EXECUTABLE {
                     self.detections.look(change.header.pid);
                 } else {
+                    self.files.change(&change);
                     self.model.address_space(&change);
                 }
             }
@@ -237,7 +246,14 @@ impl Collector {
             0 => None,
             id => self.stacks.get(&(growth.header.pid, id)).copied(),
         };
-        self.model.growth(growth, stack);
+        let of_file = matches!(growth.member, member::FILE | member::SHMEM);
+        if !of_file || self.model.process_index(growth.header.pid).is_none() {
+            self.model.growth(growth, stack);
+            return;
+        }
+        for (part, file) in self.files.split(growth) {
+            self.model.growth_of(&part, stack, file);
+        }
     }
 
     fn task(&mut self, task: &records::Task) {
@@ -246,6 +262,7 @@ impl Collector {
             task_op::FORK => {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
+                self.files.fork(parent, pid);
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -261,6 +278,7 @@ impl Collector {
             }
             task_op::EXEC => {
                 self.symbols.forget(pid);
+                self.files.forget(pid);
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -270,6 +288,7 @@ impl Collector {
             task_op::EXIT => {
                 self.model.task(task);
                 self.symbols.forget(pid);
+                self.files.forget(pid);
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -345,6 +364,7 @@ impl Collector {
                 functions,
                 frames,
                 stacks,
+                files: self.files.into_table(),
                 owners,
                 samples,
                 marks: Vec::new(),

@@ -7,6 +7,7 @@ mod checkpoints;
 mod clock;
 mod collector;
 mod detection;
+mod files;
 mod sampler;
 mod status;
 

@@ -24,6 +24,7 @@ pub fn gunicorn() -> Profile {
         functions: functions(),
         frames: frames(),
         stacks: stacks(),
+        files: files(),
         owners: owners(),
         samples: samples(),
         marks: marks(),
@@ -119,6 +120,19 @@ fn stacks() -> Vec<Stack> {
     ]
 }
 
+fn files() -> Vec<MappedFile> {
+    let files = [
+        "/usr/lib/libssl; 3.so",
+        "/memfd:ca\u{1b}che (deleted)",
+        "[anonymous shared memory]",
+    ];
+    files
+        .map(|path| MappedFile {
+            path: path.to_owned(),
+        })
+        .to_vec()
+}
+
 fn owners() -> Vec<Owner> {
     use Cause::*;
     use PageKind::*;
@@ -128,6 +142,7 @@ fn owners() -> Vec<Owner> {
         cause,
         kind,
         in_kernel: false,
+        file: None,
         gross: mib[0] * MIB,
         freed: mib[1] * MIB,
         peak: mib[2] * MIB,
@@ -148,6 +163,8 @@ fn owners() -> Vec<Owner> {
         owner(2, 5, Python, Shmem, [4, 0, 4, 0]),
         owner(3, 2, NotPython, Anon, [1, 1, 1, 0]),
     ];
+    all[5].file = Some(0);
+    all[10].file = Some(1);
     // second reads a file into fresh memory.
     all[6].in_kernel = true;
     all
@@ -234,6 +251,8 @@ fn cause() -> impl Strategy<Value = Cause> {
         Cause::Interpreter,
         Cause::NoPythonFrame,
         Cause::NotPython,
+        Cause::OtherProcess,
+        Cause::Found,
         Cause::Unknown,
     ])
 }
@@ -243,17 +262,18 @@ fn kind() -> impl Strategy<Value = PageKind> {
 }
 
 prop_compose! {
-    fn owner(processes: u32, stacks: u32)(
+    fn owner(processes: u32, stacks: u32, files: u32)(
         process in 0..processes,
         stack in 0..stacks,
         cause in cause(),
         kind in kind(),
         in_kernel in any::<bool>(),
+        file in option::of(0..files),
         (gross, given_back) in (0u64..1 << 40, 0u64..=100),
         (peak, cow, events) in (0u64..1 << 40, 0u64..1 << 40, 0u64..1 << 40),
     ) -> Owner {
         let freed = gross / 100 * given_back;
-        Owner { process, stack, cause, kind, in_kernel, gross, freed, peak, cow, events }
+        Owner { process, stack, cause, kind, in_kernel, file, gross, freed, peak, cow, events }
     }
 }
 
@@ -313,13 +333,22 @@ fn tables() -> impl Strategy<Value = Tables> {
     })
 }
 
+/// Files of an arbitrary profile.
+const FILES: u32 = 3;
+
+fn mapped_file(index: u32) -> MappedFile {
+    MappedFile {
+        path: format!("/srv/{index}\n;\u{202e}.so"),
+    }
+}
+
 /// Any profile that holds together.
 pub fn profile() -> impl Strategy<Value = Profile> {
     tables().prop_flat_map(|(processes, functions, frames, stacks)| {
         let (process_count, stack_count) = (processes.len() as u32, stacks.len() as u32);
         (
             (text(), time(), 0.0..1e6, loss()),
-            vec(owner(process_count, stack_count), 0..12),
+            vec(owner(process_count, stack_count, FILES), 0..12),
             vec(sample(process_count), 0..12),
             vec(mark(process_count), 0..6),
         )
@@ -333,6 +362,7 @@ pub fn profile() -> impl Strategy<Value = Profile> {
                     functions: functions.clone(),
                     frames: frames.clone(),
                     stacks: stacks.clone(),
+                    files: (0..FILES).map(mapped_file).collect(),
                     owners,
                     samples,
                     marks,
