@@ -299,12 +299,25 @@ fn json_has_every_key_of_the_contract() {
     };
     has(
         &json,
-        "schema command duration_s metric processes functions lines accounting marks loss",
+        "schema command duration_s metric processes functions lines accounting kinds files \
+         before_attach shares marks loss",
     );
     has(
         &json["processes"][0],
-        "pid ppid role python rss_start rss_end rss_peak gross freed net cow inherited unattributed",
+        "pid ppid role python rss_start rss_end rss_peak gross freed net cow inherited unattributed \
+         pss_start pss_end pss_peak uss_start uss_end uss_peak before_attach before_attach_end \
+         before_attach_by_kind before_attach_end_by_kind",
     );
+    has(
+        &json["kinds"][0],
+        "kind gross freed net peak cow events python",
+    );
+    has(&json["files"][0], "file kind gross freed net");
+    has(
+        &json["before_attach"],
+        "start end start_by_kind end_by_kind",
+    );
+    has(&json["shares"][0], "pid time pss uss");
     has(
         &json["functions"][0],
         "function file line net gross freed peak cow self_net self_gross self_cow",

@@ -47,6 +47,8 @@ pub enum Tag {
     Owners,
     /// Rows of `Profile::samples`.
     Samples,
+    /// Rows of `Profile::shares`. Since version 2.
+    Shares,
     /// Rows of `Profile::marks`.
     Marks,
     /// Nothing follows: the file is whole.
@@ -55,7 +57,7 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of the file.
-    pub const ALL: [Tag; 11] = [
+    pub const ALL: [Tag; 12] = [
         Tag::Head,
         Tag::Loss,
         Tag::Processes,
@@ -65,6 +67,7 @@ impl Tag {
         Tag::Files,
         Tag::Owners,
         Tag::Samples,
+        Tag::Shares,
         Tag::Marks,
         Tag::End,
     ];
@@ -81,6 +84,7 @@ impl Tag {
             Tag::Files => *b"FILE",
             Tag::Owners => *b"OWNR",
             Tag::Samples => *b"SMPL",
+            Tag::Shares => *b"SHAR",
             Tag::Marks => *b"MARK",
             Tag::End => *b"END.",
         }
@@ -98,6 +102,7 @@ impl Tag {
             Tag::Files => "files",
             Tag::Owners => "owners",
             Tag::Samples => "RSS over time",
+            Tag::Shares => "PSS and USS over time",
             Tag::Marks => "function marks",
             Tag::End => "end mark",
         }

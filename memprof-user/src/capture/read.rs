@@ -219,6 +219,7 @@ impl<R: Read> Reader<R> {
             Tag::Files => append(&mut profile.files, payload)?,
             Tag::Owners => append(&mut profile.owners, payload)?,
             Tag::Samples => append(&mut profile.samples, payload)?,
+            Tag::Shares => append(&mut profile.shares, payload)?,
             Tag::Marks => append(&mut profile.marks, payload)?,
             Tag::End => {}
         }

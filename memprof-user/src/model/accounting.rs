@@ -14,9 +14,9 @@ use super::cause;
 use super::ledger::{FileIndex, Ledger, OwnerKey, StackIndex, Totals};
 use super::process::Place;
 use super::processes::Processes;
-use super::profile::{self, PageKind, Sample};
+use super::profile::{self, PageKind, Sample, Share};
 use super::residency::FAULT_AROUND_BYTES;
-use super::timeline::Timeline;
+use super::timeline::{MAX_SHARES, Timeline};
 
 /// A process to attach to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,7 +53,8 @@ pub struct Status {
 pub struct Model {
     processes: Processes,
     ledger: Ledger,
-    timeline: Timeline,
+    timeline: Timeline<Sample>,
+    shares: Timeline<Share>,
     anomalies: Anomalies,
     monotonic_epoch_s: f64,
 }
@@ -66,6 +67,7 @@ impl Model {
             processes: Processes::default(),
             ledger: Ledger::default(),
             timeline: Timeline::default(),
+            shares: Timeline::with_capacity_limit(MAX_SHARES),
             anomalies: Anomalies::default(),
             monotonic_epoch_s,
         }
@@ -269,10 +271,19 @@ impl Model {
         }
     }
 
-    /// PSS as read just now.
-    pub fn set_pss(&mut self, pid: u32, bytes: u64) {
-        if let Some(process) = self.processes.live_mut(pid) {
-            process.set_pss(bytes);
+    /// PSS and USS as read just now; `keep` when it is to be a point of their course.
+    pub fn set_share(&mut self, pid: u32, epoch_s: f64, pss: u64, uss: u64, keep: bool) {
+        let Some(process) = self.processes.live_mut(pid) else {
+            return;
+        };
+        process.set_share(pss, uss);
+        if keep {
+            self.shares.push(Share {
+                epoch_s,
+                process: process.index(),
+                pss,
+                uss,
+            });
         }
     }
 
@@ -290,6 +301,11 @@ impl Model {
         if let Some(process) = self.processes.live_mut(pid) {
             process.set_rss(rss_bytes, ahead_bytes, &self.ledger);
         }
+    }
+
+    /// The course of PSS and USS so far, to be taken once, at the end.
+    pub fn take_shares(&mut self) -> Vec<Share> {
+        std::mem::take(&mut self.shares).finish()
     }
 
     /// A sample of what is not the RSS of the process: PSS, USS, the total of a tree.

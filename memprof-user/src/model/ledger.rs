@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use super::profile::{Cause, PageKind};
+use super::profile::{ByPageKind, Cause, PageKind};
 
 /// Index into the list of stacks of the [`super::Profile`] that is being made. The caller hands
 /// them out.
@@ -122,7 +122,7 @@ impl Owner {
 struct Account {
     resident: u64,
     /// Of what was there before the attach, given back since.
-    before_released: u64,
+    before_released: ByPageKind,
     highest: u64,
     peak_id: u64,
 }
@@ -191,7 +191,7 @@ impl Ledger {
             return;
         };
         if owner.key.is_before_attach() {
-            account.before_released = account.before_released.saturating_add(bytes);
+            account.before_released.add(owner.key.kind, bytes);
             return;
         }
         owner.save_peak(account);
@@ -206,7 +206,7 @@ impl Ledger {
     }
 
     /// Of what a process had resident before the attach, given back since.
-    pub fn before_released(&self, process: u32) -> u64 {
+    pub fn before_released(&self, process: u32) -> ByPageKind {
         self.account(process).before_released
     }
 

@@ -334,7 +334,8 @@ impl Collector {
                 self.model.set_rss(pid, rss.total(), 0);
             }
             if let Ok(rollup) = crate::target::Rollup::read(pid) {
-                self.model.set_pss(pid, rollup.pss);
+                let now = clock::epoch_s();
+                self.model.set_share(pid, now, rollup.pss, rollup.uss, true);
             }
         }
     }
@@ -353,6 +354,7 @@ impl Collector {
             let name = "interpreters recognised late".to_owned();
             loss.other.push((name, self.detections.late()));
         }
+        let shares = self.model.take_shares();
         let (processes, owners, samples) = self.model.finish(clock::epoch_s());
         let (functions, frames, stacks) = self.symbols.into_tables().into_parts();
         Outcome {
@@ -367,6 +369,7 @@ impl Collector {
                 files: self.files.into_table(),
                 owners,
                 samples,
+                shares,
                 marks: Vec::new(),
                 loss,
             },

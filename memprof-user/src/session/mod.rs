@@ -9,6 +9,7 @@ mod collector;
 mod detection;
 mod files;
 mod sampler;
+mod shares;
 mod status;
 
 use std::collections::HashSet;

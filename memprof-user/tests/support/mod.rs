@@ -27,6 +27,7 @@ pub fn gunicorn() -> Profile {
         files: files(),
         owners: owners(),
         samples: samples(),
+        shares: shares(),
         marks: marks(),
         loss: LossTotals {
             events_lost: 0,
@@ -57,8 +58,26 @@ fn processes() -> Vec<Process> {
         process(102, 100, "gunicorn: worker [service:app]", [25, 45, 45]),
         process(103, 101, "sh", [0, 1, 1]),
     ];
-    all[0].pss_end = Some(20 * MIB);
-    all[1].pss_end = Some(48 * MIB);
+    let share = |process: &mut Process, pss: [u64; 3], uss: [u64; 3]| {
+        let [start, end, peak] = pss.map(|mib| Some(mib * MIB));
+        (process.pss_start, process.pss_end, process.pss_peak) = (start, end, peak);
+        let [start, end, peak] = uss.map(|mib| Some(mib * MIB));
+        (process.uss_start, process.uss_end, process.uss_peak) = (start, end, peak);
+    };
+    share(&mut all[0], [30, 20, 30], [28, 4, 28]);
+    share(&mut all[1], [12, 48, 66], [1, 40, 58]);
+    share(&mut all[2], [12, 31, 31], [1, 22, 22]);
+    all[0].before_attach = 30 * MIB;
+    all[0].before_attach_end = 29 * MIB;
+    all[0].before_attach_by_kind = ByPageKind {
+        anon: 21 * MIB,
+        file: 9 * MIB,
+        shmem: 0,
+    };
+    all[0].before_attach_end_by_kind = ByPageKind {
+        anon: 20 * MIB,
+        ..all[0].before_attach_by_kind
+    };
     all[1].inherited = 25 * MIB;
     all[2].inherited = 25 * MIB;
     all[2].exited = true;
@@ -191,6 +210,22 @@ fn samples() -> Vec<Sample> {
     .to_vec()
 }
 
+fn shares() -> Vec<Share> {
+    let rows: [(f64, u32, u64, u64); 4] = [
+        (0.0, 0, 30, 28),
+        (0.5, 1, 12, 1),
+        (2.0, 1, 66, 58),
+        (2.5, 1, 48, 40),
+    ];
+    rows.map(|(second, process, pss, uss)| Share {
+        epoch_s: START + second,
+        process,
+        pss: pss * MIB,
+        uss: uss * MIB,
+    })
+    .to_vec()
+}
+
 fn marks() -> Vec<Mark> {
     let mark = |process, function: &str, times: [f64; 2], mib: [u64; 2], level| Mark {
         process,
@@ -228,19 +263,25 @@ fn time() -> impl Strategy<Value = f64> {
     (0u32..100_000).prop_map(|tenth| START + f64::from(tenth) / 10.0)
 }
 
+fn by_page_kind() -> impl Strategy<Value = ByPageKind> {
+    any::<(u64, u64, u64)>().prop_map(|(anon, file, shmem)| ByPageKind { anon, file, shmem })
+}
+
 prop_compose! {
     fn process()(
         (pid, ppid, role, python) in (any::<u32>(), any::<u32>(), text(), option::of(text())),
         (first_epoch_s, last_epoch_s) in (time(), time()),
         (rss_start, rss_end, rss_peak, inherited) in any::<(u64, u64, u64, u64)>(),
         (before_attach, before_attach_end) in any::<(u64, u64)>(),
-        pss_end in any::<Option<u64>>(),
+        [pss_start, pss_end, pss_peak, uss_start, uss_end, uss_peak] in any::<[Option<u64>; 6]>(),
+        (before_attach_by_kind, before_attach_end_by_kind) in (by_page_kind(), by_page_kind()),
         exited in any::<bool>(),
     ) -> Process {
         Process {
             pid, ppid, role, python, first_epoch_s, last_epoch_s,
-            rss_start, rss_end, rss_peak, pss_end, inherited, exited,
-            before_attach, before_attach_end,
+            rss_start, rss_end, rss_peak, inherited, exited,
+            pss_start, pss_end, pss_peak, uss_start, uss_end, uss_peak,
+            before_attach, before_attach_end, before_attach_by_kind, before_attach_end_by_kind,
         }
     }
 }
@@ -297,6 +338,14 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn share(processes: u32)(
+        epoch_s in time(), process in 0..processes, (pss, uss) in any::<(u64, u64)>(),
+    ) -> Share {
+        Share { epoch_s, process, pss, uss }
+    }
+}
+
+prop_compose! {
     fn loss()(
         counters in any::<[u64; 4]>(), other in vec((text(), any::<u64>()), 0..3),
     ) -> LossTotals {
@@ -349,10 +398,13 @@ pub fn profile() -> impl Strategy<Value = Profile> {
         (
             (text(), time(), 0.0..1e6, loss()),
             vec(owner(process_count, stack_count, FILES), 0..12),
-            vec(sample(process_count), 0..12),
+            (
+                vec(sample(process_count), 0..12),
+                vec(share(process_count), 0..6),
+            ),
             vec(mark(process_count), 0..6),
         )
-            .prop_map(move |(head, owners, samples, marks)| {
+            .prop_map(move |(head, owners, (samples, shares), marks)| {
                 let (command, started_epoch_s, duration_s, loss) = head;
                 Profile {
                     command,
@@ -365,6 +417,7 @@ pub fn profile() -> impl Strategy<Value = Profile> {
                     files: (0..FILES).map(mapped_file).collect(),
                     owners,
                     samples,
+                    shares,
                     marks,
                     loss,
                 }
