@@ -5,8 +5,6 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use memprof_user::model::{Mark, Profile};
 use memprof_user::report::{self, ReportOptions};
 use memprof_user::sink::folded::{FoldedOptions, folded};
@@ -14,20 +12,7 @@ use memprof_user::sink::{DatOptions, FlamegraphOptions, Format, Metric, SinkOpti
 use support::{MIB, net, written};
 
 fn golden(name: &str, actual: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name);
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, actual).unwrap();
-        return;
-    }
-    let bless = "BLESS=1 cargo test -p memprof-user --test golden_views";
-    let expected = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("tests/data/{name}: {error}; to make it: {bless}"));
-    assert!(
-        expected == actual,
-        "tests/data/{name} differs; if the change is wanted: {bless}\n--- is now\n{actual}"
-    );
+    support::golden::golden("golden_views", name, actual);
 }
 
 #[test]

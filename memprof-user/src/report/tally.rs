@@ -222,7 +222,8 @@ impl<'a> Tally<'a> {
     }
 }
 
-fn function_key(profile: &Profile, frame: u32) -> Option<FunctionKey<'_>> {
+/// The function of a frame.
+pub fn function_key(profile: &Profile, frame: u32) -> Option<FunctionKey<'_>> {
     let frame = profile.frames.get(frame as usize)?;
     let function = profile.functions.get(frame.function as usize)?;
     Some(FunctionKey {

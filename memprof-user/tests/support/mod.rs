@@ -3,6 +3,8 @@
 // Each test binary takes what it needs.
 #![allow(dead_code, reason = "shared by several test binaries")]
 
+pub mod golden;
+
 use memprof_user::model::*;
 use memprof_user::sink::{Format, SinkOptions};
 use proptest::collection::vec;
