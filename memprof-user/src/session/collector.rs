@@ -180,6 +180,14 @@ impl Collector {
         self.tables.pending_pages(pid) * memprof_common::PAGE_BYTES
     }
 
+    /// Learns of which file the range is that still grows inside the kernel side.
+    pub fn look_at_pending(&mut self, pid: u32) {
+        let pending = self.tables.pending_growth(pid);
+        if let Some(growth) = pending.filter(is_of_file) {
+            self.files.look(&growth);
+        }
+    }
+
     /// Takes one record.
     pub fn take(&mut self, event: std::result::Result<Event, DecodeError>) {
         self.records += 1;
@@ -246,8 +254,7 @@ impl Collector {
             0 => None,
             id => self.stacks.get(&(growth.header.pid, id)).copied(),
         };
-        let of_file = matches!(growth.member, member::FILE | member::SHMEM);
-        if !of_file || self.model.process_index(growth.header.pid).is_none() {
+        if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
             self.model.growth(growth, stack);
             return;
         }
@@ -378,4 +385,9 @@ impl Collector {
             warnings: self.detections.into_warnings(),
         }
     }
+}
+
+/// Pages of a file or of shared memory.
+fn is_of_file(growth: &records::Growth) -> bool {
+    matches!(growth.member, member::FILE | member::SHMEM)
 }

@@ -114,6 +114,14 @@ impl Files {
         }
     }
 
+    /// Looks at the mappings now, if a growth needs it whose record is still to come: later they may
+    /// be gone.
+    pub fn look(&mut self, growth: &records::Growth) {
+        if is_placed(growth) {
+            self.look_reading(growth, clock::monotonic_ns, Mappings::read);
+        }
+    }
+
     /// The parts of a growth of file pages or shared memory by the file that they belong to; None
     /// where it is not known. Pages and events of the parts add up to those of the whole.
     pub fn split(&mut self, growth: &records::Growth) -> Vec<(records::Growth, Option<FileIndex>)> {
@@ -127,28 +135,34 @@ impl Files {
         now_ns: impl Fn() -> u64,
         read: impl FnOnce(u32) -> io::Result<Mappings>,
     ) -> Vec<(records::Growth, Option<FileIndex>)> {
-        let vague = growth.header.flags & flag::WITHIN != 0;
-        let bytes = u64::from(growth.pages) * PAGE_BYTES;
-        let exact = growth.start.checked_add(bytes) == Some(growth.end);
-        // One that contradicts itself is the model's to count.
-        if growth.header.flags & flag::UNPLACED != 0 || !(vague || exact) {
+        if !is_placed(growth) {
             return vec![(*growth, None)];
         }
-        let pid = growth.header.pid;
-        let space = self.spaces.entry(pid).or_default();
-        if !space.knows(growth) && space.may_have_changed(growth.header.time_ns) {
-            let begin_ns = now_ns();
-            if begin_ns >= space.next_read_ns {
-                // Empty is what a zombie has.
-                let mappings = read(pid).ok().filter(|read| read.iter().next().is_some());
-                self.reread(pid, mappings, begin_ns, now_ns());
-            }
-        }
-        let space = self.spaces.entry(pid).or_default();
-        if vague {
+        self.look_reading(growth, now_ns, read);
+        let space = self.spaces.entry(growth.header.pid).or_default();
+        if growth.header.flags & flag::WITHIN != 0 {
             return vec![(*growth, space.most_of(growth))];
         }
         space.parts(growth)
+    }
+
+    fn look_reading(
+        &mut self,
+        growth: &records::Growth,
+        now_ns: impl Fn() -> u64,
+        read: impl FnOnce(u32) -> io::Result<Mappings>,
+    ) {
+        let pid = growth.header.pid;
+        let space = self.spaces.entry(pid).or_default();
+        if space.knows(growth) || !space.may_have_changed(growth.header.time_ns) {
+            return;
+        }
+        let begin_ns = now_ns();
+        if begin_ns >= space.next_read_ns {
+            // Empty is what a zombie has.
+            let mappings = read(pid).ok().filter(|read| read.iter().next().is_some());
+            self.reread(pid, mappings, begin_ns, now_ns());
+        }
     }
 
     fn reread(&mut self, pid: u32, mappings: Option<Mappings>, begin_ns: u64, end_ns: u64) {
@@ -296,6 +310,14 @@ impl Space {
             }
         }
     }
+}
+
+/// Somebody knows where it is. One that contradicts itself is the model's to count.
+fn is_placed(growth: &records::Growth) -> bool {
+    let bytes = u64::from(growth.pages) * PAGE_BYTES;
+    let exact = growth.start.checked_add(bytes) == Some(growth.end);
+    let flags = growth.header.flags;
+    flags & flag::UNPLACED == 0 && (flags & flag::WITHIN != 0 || exact)
 }
 
 /// What a mapping of a file or of shared memory is called; None for anonymous memory, and for what

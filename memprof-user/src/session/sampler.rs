@@ -55,6 +55,7 @@ impl Sampler {
                 continue; // a zombie, or a child between fork and exec
             }
             let ahead = collector.pending_bytes(pid);
+            collector.look_at_pending(pid);
             let model = collector.model_mut();
             model.set_rss(pid, rss, ahead);
             let bytes = match self.metric {

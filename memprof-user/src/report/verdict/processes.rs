@@ -17,12 +17,14 @@ const OUTLIER_MORE_BYTES: u64 = 4 << 20;
 /// Workers among which one can stand out: of two, either might be the odd one.
 const SIBLINGS: usize = 3;
 
+/// Parent, role, gone or not: one that has gone had less time than one that lives.
+type Group<'a> = (u32, &'a str, bool);
+
 /// Workers of one role and parent, one of which holds much more than the others.
 pub fn outliers(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
-    let mut groups: BTreeMap<(u32, &str, bool), Vec<(&Process, u64)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group<'_>, Vec<(&Process, u64)>> = BTreeMap::new();
     for (process, (amounts, _)) in profile.processes.iter().zip(&tally.processes) {
         if process.python.is_some() {
-            // One that has gone had less time than one that lives.
             let group = (process.ppid, process.role.as_str(), process.exited);
             groups
                 .entry(group)
