@@ -30,15 +30,18 @@ const OTHER_FILES: &str = "[other files]";
 /// What is shared by mmap without a file; the kernel calls it /dev/zero.
 const SHARED_ANONYMOUS: &str = "[anonymous shared memory]";
 
-/// Shortest time between two readings of one process.
-const READ_EVERY_NS: u64 = 20_000_000;
+/// Of the time that passes, one part in so many may go into reading the mappings of a process: 2 %
+/// of one CPU. 1000 mappings take about a millisecond.
+const READING_SHARE: u64 = 50;
 
-/// The time between two readings is so many times what the last one took: 2 % of one CPU a
-/// process at most. 1000 mappings take about a millisecond.
-const READ_COST_FACTOR: u64 = 50;
+/// So much of it is saved up at most, for a program that maps one file after another.
+const SAVED_NS: u64 = 20_000_000;
 
 /// A system call is announced when it begins: it has happened when a map is read this much later.
 const CALL_NS: u64 = 10_000_000;
+
+/// The time of a merged growth may be earlier than its last fault by 16 faults.
+const MERGED_NS: u64 = 1_000_000;
 
 /// A mapped file, from the address that is its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +59,10 @@ struct Space {
     extents: BTreeMap<u64, Extent>,
     /// When it was read, `CLOCK_MONOTONIC`; 0: never.
     read_ns: u64,
-    /// Not to be read again before.
-    next_read_ns: u64,
+    /// Something was unmapped since, and may be mapped anew.
+    stale: bool,
+    /// Until when the time for readings is used up, less what was saved.
+    used_to_ns: u64,
     gone: bool,
 }
 
@@ -84,7 +89,7 @@ impl Files {
         self.spaces.insert(
             child,
             Space {
-                next_read_ns: 0,
+                used_to_ns: 0,
                 gone: false,
                 ..space
             },
@@ -104,6 +109,7 @@ impl Files {
         if change.header.time_ns.saturating_add(CALL_NS) < space.read_ns {
             return;
         }
+        space.stale = true;
         match change.header.op {
             space_op::UNMAP => space.remove(change.start, change.len),
             space_op::MOVE => {
@@ -158,7 +164,7 @@ impl Files {
             return;
         }
         let begin_ns = now_ns();
-        if begin_ns >= space.next_read_ns {
+        if space.used_to_ns <= begin_ns {
             // Empty is what a zombie has.
             let mappings = read(pid).ok().filter(|read| read.iter().next().is_some());
             self.reread(pid, mappings, begin_ns, now_ns());
@@ -172,8 +178,8 @@ impl Files {
             Some(extents) => {
                 space.extents = extents;
                 space.read_ns = begin_ns;
-                let pause = end_ns.saturating_sub(begin_ns) * READ_COST_FACTOR;
-                space.next_read_ns = end_ns + pause.max(READ_EVERY_NS);
+                space.stale = false;
+                space.charge(begin_ns, end_ns);
             }
             None => space.gone = true,
         }
@@ -234,7 +240,17 @@ impl Space {
 
     /// What happened at `time_ns` may not be in the map yet.
     fn may_have_changed(&self, time_ns: u64) -> bool {
-        !self.gone && time_ns.saturating_add(CALL_NS) >= self.read_ns
+        let later = time_ns.saturating_add(MERGED_NS) >= self.read_ns;
+        !self.gone && (later || self.stale)
+    }
+
+    /// A reading took this long.
+    fn charge(&mut self, begin_ns: u64, end_ns: u64) {
+        let cost = end_ns
+            .saturating_sub(begin_ns)
+            .saturating_mul(READING_SHARE);
+        let saved = begin_ns.saturating_sub(SAVED_NS * READING_SHARE);
+        self.used_to_ns = self.used_to_ns.max(saved).saturating_add(cost);
     }
 
     /// The parts of a range that are in files, by address.

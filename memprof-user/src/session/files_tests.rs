@@ -123,32 +123,37 @@ fn a_page_that_is_not_covered_is_looked_up_once_for_all_that_came_before() {
     // Older than the reading by far: it had been unmapped by then.
     let old = files.split_reading(&growth(16, 1, 20 * MS), || 900 * MS, unread);
     assert_eq!(old[0].1, None);
-    // Too early to read again.
-    let early = files.split_reading(&growth(16, 1, 70 * MS), || 79 * MS, unread);
-    assert_eq!(early[0].1, None);
     let again = split(&mut files, &growth(16, 1, 70 * MS), 80 * MS, Some(MAPS));
     assert_eq!(again[0].2, "/usr/lib/liba.so");
 }
 
 #[test]
-fn a_reading_that_took_long_is_not_repeated_soon() {
-    let mut files = Files::default();
-    let times = std::cell::Cell::new(0);
-    let clock = || times.replace(times.get() + 5 * MS);
-    let read = |_| Ok(Mappings::parse(MAPS.as_bytes()));
-    files.split_reading(&growth(0x100, 1, 0), clock, read);
-    // It took 5 ms: 250 ms from its end.
-    files.split_reading(&growth(0x100, 1, 254 * MS), || 254 * MS, unread);
-    let read = std::cell::Cell::new(false);
-    files.split_reading(
-        &growth(0x100, 1, 255 * MS),
-        || 255 * MS,
-        |_| {
-            read.set(true);
-            Ok(Mappings::default())
-        },
-    );
-    assert!(read.get());
+fn readings_take_a_bounded_part_of_the_time() {
+    let mut space = Space::default();
+    let mut read = |now_ns: u64| {
+        let allowed = space.used_to_ns <= now_ns;
+        if allowed {
+            space.charge(now_ns, now_ns + 5 * MS);
+        }
+        allowed
+    };
+    // 5 ms each: 20 ms were saved, and one may begin while anything is left.
+    let at_once = (0..100).filter(|_| read(10_000 * MS)).count();
+    assert_eq!(at_once, 5);
+    // 2 % of ten seconds, at one try a millisecond.
+    let later = (10_001..20_000).filter(|now_ms| read(now_ms * MS)).count();
+    assert_eq!(later, 39);
+}
+
+#[test]
+fn a_process_whose_time_is_used_up_is_not_read() {
+    let mut files = attached(1);
+    files.spaces.get_mut(&PID).unwrap().used_to_ns = 101 * MS;
+    let late = files.split_reading(&growth(0x100, 1, 90 * MS), || 100 * MS, unread);
+    assert_eq!(late[0].1, None);
+    let maps = "00100000-00110000 r--p 00000000 08:01 12 /srv/data\n";
+    let parts = split(&mut files, &growth(0x100, 1, 90 * MS), 101 * MS, Some(maps));
+    assert_eq!(parts[0].2, "/srv/data");
 }
 
 #[test]
@@ -165,6 +170,11 @@ fn what_was_unmapped_after_the_reading_is_read_anew() {
     let other = "00011000-00013000 r--p 00000000 08:01 99 /srv/other\n";
     let parts = split(&mut files, &growth(17, 2, 121 * MS), 130 * MS, Some(other));
     assert_eq!(parts, [(17, 2, "/srv/other".to_owned())]);
+    // Announced just before the reading: it may have happened after it.
+    files.change(&unmap(17, 2, 125 * MS));
+    let maps = "00011000-00013000 r--p 00000000 08:01 99 /srv/third\n";
+    let parts = split(&mut files, &growth(17, 2, 126 * MS), 140 * MS, Some(maps));
+    assert_eq!(parts, [(17, 2, "/srv/third".to_owned())]);
 }
 
 #[test]
