@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use memprof_common::records::{self, space_op};
 
-use super::accounting::pages;
 use super::ledger::OwnerId;
+use super::reading::pages;
 use super::requests::Requests;
 use super::residency::{Cut, Residency};
 

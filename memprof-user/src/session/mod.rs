@@ -7,8 +7,10 @@ mod checkpoints;
 mod clock;
 mod collector;
 mod detection;
+mod files;
 mod reconcile;
 mod sampler;
+mod shares;
 mod status;
 
 use std::collections::HashSet;

@@ -180,7 +180,7 @@ impl Process {
         let believed: u64 = kinds.map(|kind| self.believed(kind)).iter().sum();
         let without_releases = self.rss_before + ledger.resident(self.index);
         let given_back = without_releases.saturating_sub(believed);
-        let of_before = ledger.before_released(self.index);
+        let of_before = ledger.before_released(self.index).sum();
         self.inherited_at_fork =
             (self.space.inherited_bytes() + given_back).saturating_sub(of_before);
     }
