@@ -70,8 +70,13 @@ pub struct KernelConfig {
     pub super_magic: u32,
     /// `vm_area_struct.vm_end`
     pub vma_end: u32,
+    /// 1: one fault may bring an anonymous folio between a page and a huge page (mTHP), so that
+    /// every count has to be exact.
+    pub large_folios: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 120);
+const _: () = assert!(size_of::<KernelConfig>() == 128);
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.

@@ -53,6 +53,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     mm_context_id: 0,
     super_magic: 0,
     vma_end: 0,
+    large_folios: 0,
+    _padding: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -146,7 +148,6 @@ const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
 
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-
 
 /// Distances from a per-CPU pointer to each CPU's copy; see [`crate::kernel`].
 #[repr(C)]

@@ -27,6 +27,26 @@ fn possible_cpus() -> u32 {
         .map_or(1, |last| last + 1)
 }
 
+/// Where the kernel says of which sizes it makes anonymous folios: a folder a size.
+const FOLIO_SIZES: &str = "/sys/kernel/mm/transparent_hugepage";
+
+/// True when anonymous memory may come in folios between a page and a huge page (2048 kB), now or
+/// in a range that asks for it (Documentation/admin-guide/mm/transhuge.rst).
+fn has_large_folios() -> bool {
+    let enabled = |folder: std::path::PathBuf| {
+        let choice = std::fs::read_to_string(folder.join("enabled"));
+        choice.is_ok_and(|choice| !choice.contains("[never]"))
+    };
+    let Ok(folders) = std::fs::read_dir(FOLIO_SIZES) else {
+        return false;
+    };
+    folders.flatten().any(|folder| {
+        let name = folder.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("hugepages-") && name != "hugepages-2048kB" && enabled(folder.path())
+    })
+}
+
 /// Offsets of the running kernel.
 pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
     let unsupported = |cause: String| {
@@ -80,5 +100,7 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         mm_context_id: offset("mm_struct", "context.ctx_id")?,
         super_magic: offset("super_block", "s_magic")?,
         vma_end: offset("vm_area_struct", "vm_end")?,
+        large_folios: has_large_folios() as u32,
+        _padding: 0,
     })
 }
