@@ -14,11 +14,11 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use memprof_common::{
     Loss, PAGE_BYTES, Process,
     config::{Pending, RepState},
-    records::{AddressSpace, Growth, Interpreter, Task, flag, space_op},
+    records::{AddressSpace, Growth, Interpreter, Mapping, Task, flag, space_op},
 };
 
 use crate::{
-    maps::{EVENTS, WithTail, lose},
+    maps::{self, EVENTS, WithTail, lose},
     repeat::{self, Rounds},
 };
 
@@ -80,7 +80,7 @@ fn send_growth(growth: &Growth) {
             entry.write(*growth);
             entry.submit(flags);
         }
-        None => lose(Loss::RingGrowth),
+        None => lost(Loss::RingGrowth, growth.header.pid),
     }
 }
 
@@ -234,6 +234,27 @@ pub fn address_space(record: &AddressSpace) {
         Some(mut entry) => {
             entry.write(*record);
             entry.submit(flags);
+        }
+        None => lost(Loss::RingControl, record.header.pid),
+    }
+}
+
+/// Counts a record that found no room, and tells of whom.
+#[inline(always)]
+fn lost(loss: Loss, pid: u32) {
+    lose(loss);
+    if let Some(process) = maps::process(pid) {
+        process.unexplained += 1;
+    }
+}
+
+/// Sends a request for address space.
+#[inline(always)]
+pub fn mapping(record: &Mapping) {
+    match EVENTS.reserve::<Mapping>(0) {
+        Some(mut entry) => {
+            entry.write(*record);
+            entry.submit(NO_WAKEUP);
         }
         None => lose(Loss::RingControl),
     }

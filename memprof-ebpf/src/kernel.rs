@@ -1,16 +1,21 @@
 //! Facts about the current task and its memory, read from kernel structures by the offsets that
 //! the loader took from the kernel's BTF.
 
+use core::{ffi::c_void, ops::ControlFlow};
+
 use aya_ebpf::{
     helpers::generated::{
-        bpf_get_current_task_btf, bpf_map_lookup_percpu_elem, bpf_probe_read_kernel,
+        bpf_find_vma, bpf_get_current_task_btf, bpf_map_lookup_percpu_elem, bpf_probe_read_kernel,
         bpf_task_pt_regs,
     },
     programs::BtfTracePointContext,
 };
-use memprof_common::{ImageKey, Process, records::member};
+use memprof_common::{ImageKey, Loss, Process, WatchedSpace, config::MAX_CPUS, records::member};
 
-use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
+use crate::{
+    maps::{self, CPU_PROBE, CpuOffsets, config, lose},
+    repeat::{self, Rounds},
+};
 
 /// x86-64 `struct pt_regs` (arch/x86/include/asm/ptrace.h): fixed by the system-call ABI.
 pub mod regs {
@@ -77,10 +82,18 @@ pub fn mm_of(task: Structure) -> Structure {
     task.follow(config!(task_mm) as usize)
 }
 
-/// True from the moment at which the thread begins to end: `PF_EXITING` (include/linux/sched.h).
+/// Bits of `task_struct.flags` (include/linux/sched.h).
+pub mod task_flag {
+    /// `PF_EXITING`: the thread has begun to end.
+    pub const EXITING: u32 = 0x4;
+    /// `PF_MEMALLOC`: it reclaims memory, for itself (in the middle of a fault, often) or for all.
+    pub const MEMALLOC: u32 = 0x800;
+}
+
+/// Bits of [`task_flag`].
 #[inline(always)]
-pub fn exiting(task: Structure) -> bool {
-    task.field::<u32>(config!(task_flags) as usize) & 0x4 != 0
+pub fn task_flags(task: Structure) -> u32 {
+    task.field(config!(task_flags) as usize)
 }
 
 /// Base of the thread's TLS block.
@@ -161,6 +174,49 @@ pub fn image_key(file: u64) -> Option<ImageKey> {
     })
 }
 
+/// `super_block.s_magic` of the filesystem that a file is on; 0 when there is no file.
+#[inline(always)]
+pub fn filesystem_magic(file: u64) -> u64 {
+    if file == 0 {
+        return 0;
+    }
+    let inode = kernel_word(file.wrapping_add(config!(file_inode) as u64));
+    if inode == 0 {
+        return 0;
+    }
+    let superblock = kernel_word(inode.wrapping_add(config!(inode_sb) as u64));
+    kernel_word(superblock.wrapping_add(config!(super_magic) as u64))
+}
+
+/// What [`mapping_end`] hands to the kernel and back.
+struct End(u64);
+
+extern "C" fn note_end(_task: *const u8, vma: *const u8, end: *mut End) -> i64 {
+    let vma_end = Structure(vma).field(config!(vma_end) as usize);
+    // SAFETY: only `mapping_end` hands this function to the kernel, with its own `End`.
+    unsafe { (*end).0 = vma_end };
+    0
+}
+
+/// One past the last byte of the current task's mapping that holds this address; 0 without one,
+/// or while another thread changes the address space.
+#[inline(always)]
+pub fn mapping_end(task: Structure, address: u64) -> u64 {
+    let mut end = End(0);
+    // SAFETY: the helper takes a `task_struct`, which the verifier checks; the kernel calls
+    // `note_end` with `end` and is done when the helper returns.
+    unsafe {
+        bpf_find_vma(
+            task.0 as *mut _,
+            address,
+            note_end as *mut c_void,
+            (&raw mut end).cast(),
+            0,
+        )
+    };
+    end.0
+}
+
 /// The distance from a per-CPU pointer to each CPU's copy.
 #[inline(always)]
 fn cpu_offsets() -> Option<&'static CpuOffsets> {
@@ -195,23 +251,67 @@ fn find_cpu_offsets(offsets: &mut CpuOffsets) -> u32 {
     let Some(pointer) = read_kernel(pptrs).map(u64::from_ne_bytes) else {
         return 0;
     };
-    let cpus = config!(cpus);
-    for cpu in 0..MAX_CPUS as u32 {
-        if cpu >= cpus {
-            break;
-        }
+    let mut copies = Copies {
+        offsets,
+        pointer,
+        missing: false,
+    };
+    repeat::run(config!(cpus), &mut copies);
+    if copies.missing {
+        return 0;
+    }
+    copies.offsets.ready = 1;
+    1
+}
+
+/// The loop over the CPUs' copies of [`CPU_PROBE`].
+struct Copies<'a> {
+    offsets: &'a mut CpuOffsets,
+    pointer: u64,
+    missing: bool,
+}
+
+impl Rounds for Copies<'_> {
+    #[inline(always)]
+    fn round(&mut self, cpu: u32) -> ControlFlow<()> {
+        let map = &raw const CPU_PROBE;
         let key = 0u32;
         // SAFETY: the helper takes a per-CPU map and a key of its key's size, and checks `cpu`.
         let copy =
             unsafe { bpf_map_lookup_percpu_elem(map as *mut _, (&raw const key).cast(), cpu) };
         if copy.is_null() {
-            return 0;
+            self.missing = true;
+            return ControlFlow::Break(());
         }
-        let address = number_of(copy as u64, &mut offsets.cell);
-        offsets.offsets[cpu as usize] = address.wrapping_sub(pointer);
+        let address = number_of(copy as u64, &mut self.offsets.cell);
+        self.offsets.offsets[(cpu % MAX_CPUS) as usize] = address.wrapping_sub(self.pointer);
+        ControlFlow::Continue(())
     }
-    offsets.ready = 1;
-    1
+}
+
+/// CPUs whose counters are read by an ordinary loop: its rounds cost half.
+const NEAR_CPUS: u32 = 16;
+
+/// One CPU's part of a count whose per-CPU pointer is `counters`.
+#[inline(always)]
+fn part_of(offsets: &CpuOffsets, counters: u64, cpu: u32) -> i64 {
+    let address = counters.wrapping_add(offsets.offsets[(cpu % MAX_CPUS) as usize]);
+    read_kernel(address).map_or(0, i32::from_ne_bytes) as i64
+}
+
+/// The loop over the parts of a count, where there are many.
+struct Parts<'a> {
+    offsets: &'a CpuOffsets,
+    counters: u64,
+    sum: i64,
+}
+
+impl Rounds for Parts<'_> {
+    #[inline(always)]
+    fn round(&mut self, index: u32) -> ControlFlow<()> {
+        self.sum += part_of(self.offsets, self.counters, index + NEAR_CPUS);
+        ControlFlow::Continue(())
+    }
 }
 
 /// Resident pages of one member of an address space: the exact sum of `percpu_counter`, or its
@@ -229,18 +329,23 @@ pub fn resident_pages(mm: Structure, which: u32) -> i64 {
     let counter = config!(mm_rss_stat) as usize + index;
     let mut pages: i64 = mm.field(counter + config!(percpu_counter_count) as usize);
     let counters: u64 = mm.field(counter + config!(percpu_counter_counters) as usize);
-    let cpus = config!(cpus);
     let Some(offsets) = cpu_offsets() else {
         return pages;
     };
-    for cpu in 0..MAX_CPUS as u32 {
+    let cpus = config!(cpus);
+    for cpu in 0..NEAR_CPUS {
         if cpu >= cpus {
-            break;
+            return pages;
         }
-        let address = counters.wrapping_add(offsets.offsets[cpu as usize]);
-        pages += read_kernel(address).map_or(0, i32::from_ne_bytes) as i64;
+        pages += part_of(offsets, counters, cpu);
     }
-    pages
+    let mut parts = Parts {
+        offsets,
+        counters,
+        sum: pages,
+    };
+    repeat::run(cpus - NEAR_CPUS, &mut parts);
+    parts.sum
 }
 
 /// The part of the count of anonymous pages that all CPUs share. A CPU keeps changes for itself
@@ -252,9 +357,67 @@ pub fn shared_anon_pages(mm: Structure) -> i64 {
     mm.field(counter + config!(percpu_counter_count) as usize)
 }
 
+/// The number of an address space, which no other one ever has.
+#[inline(always)]
+pub fn space_id(mm: Structure) -> u64 {
+    mm.field(config!(mm_context_id) as usize)
+}
+
+/// Pid of the traced process whose address space this is.
+#[inline(always)]
+pub fn watched(mm: Structure) -> Option<u32> {
+    let id = space_id(mm);
+    for next in 0..2 {
+        let space = maps::space(id + next)?;
+        if space.mm_id == id {
+            return Some(space.pid);
+        }
+    }
+    None
+}
+
+/// Enters an address space for [`watched`].
+#[inline(always)]
+fn watch(id: u64, pid: u32) {
+    for next in 0..2 {
+        let Some(space) = maps::space(id + next) else {
+            return;
+        };
+        if space.mm_id == 0 || space.mm_id == id {
+            *space = WatchedSpace {
+                mm_id: id,
+                pid,
+                _padding: 0,
+            };
+            return;
+        }
+    }
+    lose(Loss::MapFull);
+}
+
+/// Takes it out.
+#[inline(always)]
+pub fn unwatch(process: &mut Process) {
+    let id = process.mm_id;
+    process.mm_id = 0;
+    if id == 0 {
+        return;
+    }
+    for next in 0..2 {
+        let Some(space) = maps::space(id + next) else {
+            return;
+        };
+        if space.mm_id == id {
+            space.mm_id = 0;
+        }
+    }
+}
+
 /// Takes the address space's counts as they are: what follows is growth.
 #[inline(always)]
-pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] {
+pub fn count_from(process: &mut Process, mm: Structure, pid: u32) -> [i64; member::COUNT] {
+    process.mm_id = space_id(mm);
+    watch(process.mm_id, pid);
     let pages = [
         resident_pages(mm, member::FILE),
         resident_pages(mm, member::ANON),
@@ -270,13 +433,13 @@ pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] 
 /// Counts a process that was attached to, before the fault or the call that is beginning changes
 /// anything. The user side cannot: it knows no `mm_struct`.
 #[inline(always)]
-pub fn meet(process: &mut Process) {
+pub fn meet(process: &mut Process, pid: u32) {
     if process.mm != 0 {
         return;
     }
     let mm = mm_of(current());
     if !mm.is_null() {
-        count_from(process, mm);
+        count_from(process, mm, pid);
     }
 }
 

@@ -63,7 +63,25 @@ pub fn settle(process: &mut Process, fault: &mut Fault, pid: u32) {
         member: member::ANON,
         _padding: 0,
     };
+    in_turn(pid);
     emit::growth(process, &mut growth, RepState::default());
+}
+
+/// Sends what another process has pending: of two that write one shared page, the first one
+/// copies it and the other one keeps it, so the order of their records tells who did.
+#[inline(always)]
+fn in_turn(pid: u32) {
+    let Some(last) = maps::unsharer() else {
+        return;
+    };
+    let other = *last;
+    if other == pid {
+        return;
+    }
+    *last = pid;
+    if let Some(process) = maps::process(other) {
+        emit::flush(process, other);
+    }
 }
 
 /// [`settle`] for a thread that does something else than fault.

@@ -42,6 +42,10 @@ fn owner(process: u32, stack: u32, gross: u64, freed: u64) -> Owner {
         peak: gross,
         cow: 0,
         events: 1,
+        mapped: 0,
+        mapped_gross: 0,
+        mapped_reserved: 0,
+        mapped_touched: 0,
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Process {
     pub cow: u64,
     pub inherited: u64,
     pub unattributed: u64,
+    pub mapped: u64,
+    pub mapped_gross: u64,
     pub pss_start: Option<u64>,
     pub pss_end: Option<u64>,
     pub pss_peak: Option<u64>,
@@ -126,6 +128,11 @@ pub struct Function {
     pub self_net: u64,
     pub self_gross: u64,
     pub self_cow: u64,
+    pub mapped: u64,
+    pub mapped_gross: u64,
+    pub mapped_reserved: u64,
+    pub self_mapped: u64,
+    pub self_mapped_gross: u64,
 }
 
 /// One line.
@@ -142,6 +149,10 @@ pub struct Line {
     pub cow: u64,
     pub self_net: u64,
     pub self_gross: u64,
+    pub mapped: u64,
+    pub mapped_gross: u64,
+    pub self_mapped: u64,
+    pub self_mapped_gross: u64,
 }
 
 /// Where the growth went.

@@ -1,6 +1,6 @@
 //! Fills in the kernel side's configuration for the running kernel.
 
-use memprof_common::KernelConfig;
+use memprof_common::{KernelConfig, config::MAX_CPUS};
 
 use super::btf::{KernelTypes, VMLINUX};
 use crate::error::{Error, Exit, Result};
@@ -13,10 +13,6 @@ pub struct KernelOptions {
     /// Walk at every event, without the rep shortcut.
     pub no_shortcut: bool,
 }
-
-/// CPUs whose counters the kernel side sums (`MAX_CPUS` there). With more CPUs it reads the
-/// shared part alone.
-const MAX_CPUS: u32 = 16;
 
 fn possible_cpus() -> u32 {
     // "0-3" or "0-3,8-11": the highest number counts, as ids index the counters.
@@ -66,6 +62,7 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         percpu_counter_count: offset("percpu_counter", "count")?,
         percpu_counter_counters: offset("percpu_counter", "counters")?,
         bpf_array_pptrs: offset("bpf_array", "pptrs")?,
+        // With more CPUs than that the kernel side reads the part that they share alone.
         cpus: if cpus > MAX_CPUS { 0 } else { cpus },
         follow_forks: options.follow_forks as u32,
         no_shortcut: options.no_shortcut as u32,
@@ -80,6 +77,8 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         super_dev: offset("super_block", "s_dev")?,
         mm_exe_file: offset("mm_struct", "exe_file")?,
         mm_start_code: offset("mm_struct", "start_code")?,
-        _padding: 0,
+        mm_context_id: offset("mm_struct", "context.ctx_id")?,
+        super_magic: offset("super_block", "s_magic")?,
+        vma_end: offset("vm_area_struct", "vm_end")?,
     })
 }

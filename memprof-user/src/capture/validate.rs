@@ -60,7 +60,7 @@ fn times(profile: &Profile) -> Result<(), String> {
 }
 
 fn sums(owners: &[Owner]) -> Result<(), String> {
-    let mut sums = [0u64; 5];
+    let mut sums = [0u64; 9];
     for (row, owner) in owners.iter().enumerate() {
         let amounts = [
             owner.gross,
@@ -68,6 +68,10 @@ fn sums(owners: &[Owner]) -> Result<(), String> {
             owner.peak,
             owner.cow,
             owner.events,
+            owner.mapped,
+            owner.mapped_gross,
+            owner.mapped_reserved,
+            owner.mapped_touched,
         ];
         for (sum, amount) in sums.iter_mut().zip(amounts) {
             *sum = sum

@@ -15,7 +15,8 @@ use super::ledger::{FileIndex, Ledger, OwnerKey, StackIndex, Totals};
 use super::process::Place;
 use super::processes::Processes;
 use super::profile::{self, PageKind, Sample, Share};
-use super::residency::FAULT_AROUND_BYTES;
+use super::reading::{page_kind, pages, place, rss_bytes};
+use super::requests::{MappedTotals, Requests};
 use super::timeline::{MAX_SHARES, Timeline};
 
 /// A process to attach to.
@@ -53,6 +54,7 @@ pub struct Status {
 pub struct Model {
     processes: Processes,
     ledger: Ledger,
+    requests: Requests,
     timeline: Timeline<Sample>,
     shares: Timeline<Share>,
     anomalies: Anomalies,
@@ -66,6 +68,7 @@ impl Model {
         Model {
             processes: Processes::default(),
             ledger: Ledger::default(),
+            requests: Requests::default(),
             timeline: Timeline::default(),
             shares: Timeline::with_capacity_limit(MAX_SHARES),
             anomalies: Anomalies::default(),
@@ -119,7 +122,10 @@ impl Model {
             return;
         }
         let op = growth.header.op;
-        let cause = cause::from_walk(op, stack.is_some(), process.started());
+        let cause = match growth.header.flags & flag::FOREIGN {
+            0 => cause::from_walk(op, stack.is_some(), process.started()),
+            _ => profile::Cause::OtherProcess,
+        };
         if op == records::walk_result::STACK {
             process.start();
         }
@@ -168,18 +174,24 @@ impl Model {
         if !process.counts() {
             return;
         }
+        process
+            .mapped_mut()
+            .address_space(change, &mut self.requests);
         match change.header.op {
-            space_op::UNMAP => {
-                process.release(pages(change.start, change.len), &mut self.ledger);
+            space_op::UNMAP | space_op::DISCARD => {
+                let range = pages(change.start, change.len);
+                process.release(range, change.header.tid, &mut self.ledger);
             }
-            space_op::MOVE => process.move_range(
+            space_op::MOVE | space_op::MOVE_PAGES => process.move_range(
                 pages(change.start, change.len),
                 pages(change.new_start, change.new_len),
                 &mut self.ledger,
             ),
-            // Nothing to restore: its pages were released here when it was announced, and the
-            // reconciliation with the page tables finds them again.
-            space_op::UNMAP_FAILED => self.anomalies.unmaps_failed += 1,
+            space_op::UNMAP_FAILED => {
+                let range = pages(change.start, change.len);
+                process.release_failed(range, change.header.tid, &mut self.ledger);
+            }
+            space_op::RESCAN => process.doubt(pages(change.start, change.len)),
             // Address space is not memory; a mapping over another one announces an UNMAP.
             space_op::MAP_EXECUTABLE => {}
             _ => self.anomalies.unknown_ops += 1,
@@ -195,6 +207,7 @@ impl Model {
             task_op::EXEC => match self.processes.alone(pid) {
                 Some(process) => {
                     process.exec(&mut self.ledger);
+                    process.mapped_mut().clear(&mut self.requests);
                     process.see();
                     self.first_pages(task);
                     true
@@ -203,6 +216,9 @@ impl Model {
             },
             task_op::EXIT => {
                 let rss = Some(rss_bytes(&task.rss_pages)).filter(|&rss| rss > 0);
+                if let Some(process) = self.processes.live(pid) {
+                    process.note_touched(&mut self.requests);
+                }
                 self.processes.exit(pid, epoch_s, rss, &self.ledger)
             }
             _ => {
@@ -367,40 +383,57 @@ impl Model {
     ) -> (Vec<profile::Process>, Vec<profile::Owner>, Vec<Sample>) {
         for process in self.processes.all_mut() {
             process.end(epoch_s, &self.ledger);
+            process.note_touched(&mut self.requests);
         }
-        let owners = owners(&self.processes, &self.ledger);
+        let owners = owners(&self.processes, &self.ledger, &self.requests);
         let all = self.processes.all().iter();
         let processes = all.map(|process| process.info().clone()).collect();
         (processes, owners, self.timeline.finish())
     }
 
+    pub(super) fn parts_mut(&mut self) -> (&mut Processes, &mut Ledger) {
+        (&mut self.processes, &mut self.ledger)
+    }
+
     pub(super) fn parts(&self) -> (&Processes, &Ledger) {
         (&self.processes, &self.ledger)
+    }
+
+    pub(super) fn mapping_parts(&mut self) -> (&mut Processes, &mut Requests, &mut Anomalies) {
+        (&mut self.processes, &mut self.requests, &mut self.anomalies)
     }
 }
 
 /// Rows of the profile: owners that differ only in the program that a process ran are one.
-fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
+fn owners(processes: &Processes, ledger: &Ledger, requests: &Requests) -> Vec<profile::Owner> {
     let mut rows = BTreeMap::new();
-    for (key, totals) in ledger.owners() {
-        if key.is_before_attach() {
-            continue;
-        }
+    let row = |key: OwnerKey| {
         let process = processes.all().get(key.process as usize);
         let recognised = process.is_some_and(|process| process.is_python(key.image));
         let cause = cause::in_image(key.cause, recognised);
         let pages = (key.kind, key.in_kernel, key.file);
-        let row = (key.process, key.stack, cause, pages);
-        let sum: &mut Totals = rows.entry(row).or_default();
+        (key.process, key.stack, cause, pages)
+    };
+    for (key, totals) in ledger.owners() {
+        if key.is_before_attach() {
+            continue;
+        }
+        let (sum, _): &mut (Totals, MappedTotals) = rows.entry(row(key)).or_default();
         sum.gross += totals.gross;
         sum.freed += totals.freed;
         sum.peak += totals.peak;
         sum.cow += totals.cow;
         sum.events += totals.events;
     }
-    let rows = rows.into_iter();
+    for (key, totals) in requests.owners() {
+        rows.entry(row(key)).or_default().1 += totals;
+    }
+    // A record that only told a place made nothing resident.
+    let rows = rows
+        .into_iter()
+        .filter(|(_, sums)| *sums != Default::default());
     rows.map(
-        |((process, stack, cause, (kind, in_kernel, file)), totals)| profile::Owner {
+        |((process, stack, cause, (kind, in_kernel, file)), (totals, mapped))| profile::Owner {
             process,
             stack: stack.0,
             cause,
@@ -410,63 +443,13 @@ fn owners(processes: &Processes, ledger: &Ledger) -> Vec<profile::Owner> {
             gross: totals.gross,
             freed: totals.freed,
             peak: totals.peak,
-            // No record tells of a page that stopped being shared yet.
             cow: totals.cow,
             events: totals.events,
+            mapped: mapped.mapped,
+            mapped_gross: mapped.gross,
+            mapped_reserved: mapped.reserved,
+            mapped_touched: mapped.touched,
         },
     )
     .collect()
-}
-
-pub(super) fn page_kind(member: u32) -> Option<PageKind> {
-    match member {
-        member::ANON => Some(PageKind::Anon),
-        member::FILE => Some(PageKind::File),
-        member::SHMEM => Some(PageKind::Shmem),
-        // Swap entries are not resident.
-        _ => None,
-    }
-}
-
-/// Where a growth took place; None when the record contradicts itself.
-fn place(growth: &records::Growth, bytes: u64) -> Option<Place> {
-    let flags = growth.header.flags;
-    if flags & flag::UNPLACED != 0 {
-        return Some(Place::Unplaced);
-    }
-    if flags & flag::WITHIN != 0 {
-        let range = growth.start..growth.end;
-        let window = range.end.checked_sub(range.start) == Some(FAULT_AROUND_BYTES);
-        return Some(
-            match window && range.start.is_multiple_of(FAULT_AROUND_BYTES) {
-                true => Place::Around(range.start),
-                false => Place::Within(range),
-            },
-        );
-    }
-    let aligned = growth.start.is_multiple_of(PAGE_BYTES);
-    let exact = growth.end.checked_sub(growth.start) == Some(bytes);
-    (aligned && exact).then_some(Place::Exact {
-        start: growth.start,
-        end: growth.end,
-    })
-}
-
-/// The whole pages of a system call's range, as the kernel rounds them. Both numbers are the
-/// target's: the sum may not fit.
-fn pages(start: u64, len: u64) -> std::ops::Range<u64> {
-    let end = start.saturating_add(len);
-    let end = end.checked_next_multiple_of(PAGE_BYTES);
-    let last_page = !(PAGE_BYTES - 1);
-    start & !(PAGE_BYTES - 1)..end.unwrap_or(last_page)
-}
-
-/// RSS of per-member counts, which for an instant may be below zero each.
-fn rss_bytes(rss_pages: &[i64; member::COUNT]) -> u64 {
-    let resident = [member::FILE, member::ANON, member::SHMEM];
-    let pages: u64 = resident
-        .iter()
-        .map(|&member| rss_pages[member as usize].max(0) as u64)
-        .fold(0, u64::saturating_add);
-    pages.saturating_mul(PAGE_BYTES)
 }

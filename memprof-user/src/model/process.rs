@@ -5,12 +5,20 @@
 //! gives back on its way out, and what the kernel gives back at exit, is not what a user asks
 //! for: net is what was resident just before. An exec gives everything back and begins anew.
 
-use std::collections::HashMap;
+mod pages;
+mod settle;
+
+pub use settle::Look;
+
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId, OwnerKey};
+use super::mapped::Mapped;
 use super::profile::{self, ByPageKind, PageKind};
-use super::residency::{Released, Residency};
+use super::ranges::Ranges;
+use super::requests::Requests;
+use super::residency::{Cut, Released, Residency};
 
 /// Where a process stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +60,8 @@ pub struct Process {
     /// Processes that came from one by forks, and share pages with each other.
     family: u32,
     space: Residency,
+    /// What it asked for.
+    mapped: Mapped,
     /// Growth whose place is unknown: resident until exec or exit, as far as we know.
     unplaced: HashMap<OwnerId, u64>,
     /// For each program it executed, whether it was recognised as Python. Never empty.
@@ -62,11 +72,33 @@ pub struct Process {
     seen: bool,
     /// RSS that was there when the ledger was opened: before the attach, or from the parent.
     rss_before: u64,
-    /// Pages of the parent in `space` at the fork.
+    /// Pages of the parent in `space` at the fork, less what the page tables showed not to be
+    /// there.
     inherited_at_fork: u64,
     /// RSS last read, and what the ledger said was resident then.
     last_reading: Option<(u64, u64)>,
+    /// It runs in its parent's memory, until it executes a program (vfork).
+    borrows: bool,
+    /// The page tables have not been asked since the fork that made it.
+    just_forked: bool,
+    /// Where the page tables are to be asked.
+    dirty: Ranges,
+    /// Where records have told of something since the page tables were asked last: what a look
+    /// shows there may be older than what is believed, or newer.
+    touched: Ranges,
+    /// What was announced to be given back, since then and in the round before: a thread may touch
+    /// it again before it goes.
+    released: [Ranges; 2],
+    /// What calls that are under way announced to take, by thread; the last is the newest.
+    taken: VecDeque<(u32, Range<u64>, Vec<Cut>)>,
 }
+
+/// Pieces kept of one call at most: beyond, a failed call finds its pages again without their
+/// owners.
+const TAKEN_PIECES: usize = 4096;
+
+/// Threads whose last announcement is kept for the case that the call fails.
+const TAKING_THREADS: usize = 64;
 
 impl Process {
     /// A process with nothing in its ledger. `info.rss_start` is what it has resident now.
@@ -79,6 +111,7 @@ impl Process {
             phase: Phase::Running,
             family: 0,
             space: Residency::of(index + 1),
+            mapped: Mapped::of(index + 1),
             unplaced: HashMap::new(),
             images: vec![python],
             // A Python that runs already is past its start-up.
@@ -86,21 +119,43 @@ impl Process {
             seen: false,
             inherited_at_fork: 0,
             last_reading: None,
+            borrows: false,
+            just_forked: false,
+            dirty: Ranges::default(),
+            touched: Ranges::default(),
+            released: Default::default(),
+            taken: VecDeque::new(),
         };
         process.info.rss_end = process.info.rss_start;
         process.raise_peak(process.info.rss_start);
         process
     }
 
-    /// A child forked from `parent`: its pages are the parent's until it gets its own.
+    /// A child forked from `parent`: its pages are the parent's until it gets its own. Fork copies
+    /// neither the page tables of shared and of unwritten file mappings nor all of the others, so
+    /// the page tables are to be asked.
     pub fn forked(index: u32, info: profile::Process, parent: &mut Process) -> Self {
         let space = parent.space.fork(index + 1);
-        Process {
+        let mut process = Process {
             inherited_at_fork: space.inherited_bytes(),
             space,
+            mapped: parent.mapped.fork(index + 1),
             started: parent.started,
             ..Process::new(index, info)
-        }
+        };
+        process.just_forked = true;
+        process.doubt_all();
+        process
+    }
+
+    /// True while it runs in its parent's memory.
+    pub fn borrows(&self) -> bool {
+        self.borrows
+    }
+
+    /// It runs in its parent's memory: nothing of that is its own.
+    pub fn borrow(&mut self) {
+        self.borrows = true;
     }
 
     /// What the user side has read of the process under another entry of it.
@@ -122,6 +177,21 @@ impl Process {
         self.info.before_attach += bytes;
         self.info.before_attach_by_kind.add(kind, bytes);
         self.space.was_resident(range, owner);
+    }
+
+    /// The address space that it asked for.
+    pub fn mapped(&self) -> &Mapped {
+        &self.mapped
+    }
+
+    /// The same, to change it.
+    pub fn mapped_mut(&mut self) -> &mut Mapped {
+        &mut self.mapped
+    }
+
+    /// Its end has come: notes how much of what it asked for is resident.
+    pub fn note_touched(&self, requests: &mut Requests) {
+        self.mapped.note_touched(&self.space, requests);
     }
 
     /// A copy of the map of its pages, for a look at what is still to come.
@@ -146,8 +216,8 @@ impl Process {
 
     /// The range was written: this process's alone from now on. Returns the bytes that one of
     /// `relatives` had too until now.
-    pub fn unshare(&mut self, range: Range<u64>, relatives: &[Residency], ledger: &Ledger) -> u64 {
-        shared_in(&mut self.space, range, relatives, ledger)
+    pub fn unshare(&mut self, range: Range<u64>, relatives: &[Residency]) -> u64 {
+        shared_in(&mut self.space, range, relatives)
     }
 
     /// Number in the run.
@@ -243,98 +313,6 @@ impl Process {
         self.raise_peak(bytes);
     }
 
-    /// `bytes` became resident because of `owner`. Returns how much of that the map believed to
-    /// be resident already: releases that were not seen.
-    pub fn grow(
-        &mut self,
-        place: Place,
-        bytes: u64,
-        owner: OwnerId,
-        events: u64,
-        ledger: &mut Ledger,
-    ) -> u64 {
-        let page_bytes = memprof_common::PAGE_BYTES;
-        let pages = bytes / page_bytes;
-        let mut displaced = Vec::new();
-        let note = |released| displaced.push(released);
-        let (start, left_over) = match place {
-            Place::Exact { start, end } => {
-                self.space.grow(start..end, owner, note);
-                (start, 0)
-            }
-            Place::Around(address) => {
-                let left = self.space.grow_around(address, pages, owner, note);
-                (address, left * page_bytes)
-            }
-            Place::Within(range) => {
-                let start = range.start;
-                let left = self.space.grow_within(range, pages, owner);
-                (start, left * page_bytes)
-            }
-            Place::Unplaced => (0, bytes),
-        };
-        let missed = self.settle_displaced(displaced, owner, start, ledger);
-        if left_over > 0 {
-            *self.unplaced.entry(owner).or_default() += left_over;
-        }
-        ledger.grow(owner, bytes, events);
-        self.raise_peak(self.rss_estimate(ledger));
-        missed
-    }
-
-    /// What stood where `owner` has just grown. Returns the bytes whose release was missed.
-    fn settle_displaced(
-        &mut self,
-        displaced: Vec<Released>,
-        owner: OwnerId,
-        start: u64,
-        ledger: &mut Ledger,
-    ) -> u64 {
-        let grown = ledger.kind(owner);
-        let mut missed = 0;
-        for released in displaced {
-            let kind = ledger.kind(released.owner);
-            if ledger.is_before_attach(released.owner) {
-                // It came between the attach and the look at the page tables: its record tells
-                // who made it resident.
-                credit(ledger, released);
-                continue;
-            }
-            let guessed = matches!(kind, Some(PageKind::File | PageKind::Shmem));
-            if guessed && grown == kind && !released.inherited {
-                // Places of fault-around and of large folios are guessed: this one was wrong,
-                // the page is another one of the window.
-                let pages = released.bytes / memprof_common::PAGE_BYTES;
-                let left = self.space.grow_around(start, pages, released.owner, |_| {});
-                if left > 0 {
-                    let bytes = left * memprof_common::PAGE_BYTES;
-                    *self.unplaced.entry(released.owner).or_default() += bytes;
-                }
-                continue;
-            }
-            // No release was missed when a private file page is written and becomes an anonymous
-            // one in its place, nor when a child faults in a file page of its parent's: fork
-            // does not copy the page tables of files.
-            if kind == grown && !(released.inherited && guessed) {
-                missed += released.bytes;
-            }
-            credit(ledger, released);
-        }
-        missed
-    }
-
-    /// The range was given back.
-    pub fn release(&mut self, range: Range<u64>, ledger: &mut Ledger) {
-        self.space
-            .release(range, |released| credit(ledger, released));
-    }
-
-    /// The range was moved by mremap.
-    pub fn move_range(&mut self, old: Range<u64>, new: Range<u64>, ledger: &mut Ledger) {
-        self.space
-            .move_range(old, new, |released| credit(ledger, released));
-    }
-
     /// It executed a new program: the old one's memory was given back, nothing is inherited any
     /// more, and what the new one has is all growth.
     pub fn exec(&mut self, ledger: &mut Ledger) {
@@ -366,6 +344,10 @@ impl Process {
         self.started = false;
         self.images.push(false);
         self.phase = Phase::Running;
+        self.borrows = false;
+        self.taken.clear();
+        self.touched.clear();
+        self.doubt_all();
     }
 
     /// Its interpreter begins to shut down: the ledger is closed as it stands.
@@ -388,6 +370,7 @@ impl Process {
         self.phase = Phase::Gone;
         // The ledger has the sums; the map is not needed again, and it can be large.
         self.space = Residency::default();
+        self.mapped = Mapped::default();
         self.unplaced = HashMap::new();
     }
 
@@ -421,7 +404,8 @@ impl Process {
     /// RSS as far as the ledger knows it: too high by what was resident before the attach and
     /// has been given back since, as nobody says how much of an unmapped range was resident.
     fn rss_estimate(&self, ledger: &Ledger) -> u64 {
-        let given_back = self.inherited_at_fork - self.space.inherited_bytes()
+        let inherited = self.space.inherited_bytes();
+        let given_back = self.inherited_at_fork.saturating_sub(inherited)
             + ledger.before_released(self.index).sum();
         (self.rss_before + ledger.resident(self.index)).saturating_sub(given_back)
     }
@@ -444,16 +428,11 @@ impl Process {
 }
 
 /// Makes a range of `space` its own; the bytes that one of `relatives` had too until then.
-pub fn shared_in(
-    space: &mut Residency,
-    range: Range<u64>,
-    relatives: &[Residency],
-    ledger: &Ledger,
-) -> u64 {
+pub fn shared_in(space: &mut Residency, range: Range<u64>, relatives: &[Residency]) -> u64 {
     space.unshare(range, |address, claim| match claim {
         Some((owner, version)) => {
             let has = |other: &Residency| other.version_at(address) == Some(version);
-            ledger.kind(owner) == Some(PageKind::Anon) && relatives.iter().any(has)
+            owner.kind() == PageKind::Anon && relatives.iter().any(has)
         }
         // It was protected, so somebody had it too; nobody knows who.
         None => !relatives.is_empty(),

@@ -93,6 +93,25 @@ pub struct Process {
     pub before_attach_end_by_kind: ByPageKind,
     /// True when it has gone before the run ended.
     pub exited: bool,
+    /// How the sums were held against the kernel's.
+    #[serde(default)]
+    pub reconciled: Reconciled,
+}
+
+/// How what records add up to was held against the kernel's own numbers. Bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconciled {
+    /// Times that the sums were compared with /proc while the process stood still.
+    pub checks: u64,
+    /// Looks at page tables, for places that no record tells.
+    pub looks: u64,
+    /// The largest difference to /proc that a check found. Each one was corrected by the page
+    /// tables.
+    pub largest_drift: u64,
+    /// Σ of these differences.
+    pub corrected: u64,
+    /// The difference at the last check.
+    pub last_drift: u64,
 }
 
 /// One Python function.
@@ -177,12 +196,22 @@ pub struct ByPageKind {
 impl ByPageKind {
     /// Adds bytes of one kind.
     pub fn add(&mut self, kind: PageKind, bytes: u64) {
-        let sum = match kind {
+        let sum = self.of(kind);
+        *sum = sum.saturating_add(bytes);
+    }
+
+    /// Takes bytes of one kind away.
+    pub fn take(&mut self, kind: PageKind, bytes: u64) {
+        let sum = self.of(kind);
+        *sum = sum.saturating_sub(bytes);
+    }
+
+    fn of(&mut self, kind: PageKind) -> &mut u64 {
+        match kind {
             PageKind::Anon => &mut self.anon,
             PageKind::File => &mut self.file,
             PageKind::Shmem => &mut self.shmem,
-        };
-        *sum = sum.saturating_add(bytes);
+        }
     }
 
     /// What is left of this when `gone` has gone.
@@ -236,6 +265,20 @@ pub struct Owner {
     pub cow: u64,
     /// Growth events.
     pub events: u64,
+    /// Address space that it asked for and that was still mapped at the end of the trace, or just
+    /// before its process ended.
+    #[serde(default)]
+    pub mapped: u64,
+    /// All address space that it asked for during the trace.
+    #[serde(default)]
+    pub mapped_gross: u64,
+    /// Of `mapped`, asked for without access (PROT_NONE) and not touched since: an allocator's
+    /// reserve.
+    #[serde(default)]
+    pub mapped_reserved: u64,
+    /// Of `mapped`, resident, whoever made it so.
+    #[serde(default)]
+    pub mapped_touched: u64,
 }
 
 impl Owner {

@@ -13,6 +13,11 @@ use imbl::OrdMap;
 use memprof_common::PAGE_BYTES;
 
 use super::ledger::OwnerId;
+use super::profile::PageKind;
+
+mod difference;
+
+pub use difference::Difference;
 
 /// The kernel maps file pages around a fault within a window of this size and alignment
 /// (`fault_around_bytes`, mm/memory.c; 64 KiB unless debugfs says otherwise).
@@ -39,6 +44,8 @@ struct Claim {
     /// address with one version are one page, shared since a fork. [`BEFORE_ATTACH`], or that of
     /// the process that made the page, see [`Residency::version`].
     version: u64,
+    /// The place is not known, only that it is near: the page tables are to be asked.
+    guessed: bool,
 }
 
 /// `[key, end)` has one claim.
@@ -59,6 +66,20 @@ pub struct Released {
     pub bytes: u64,
 }
 
+/// A piece that was taken out of the map, to be put back if it was taken in error.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    range: Range<u64>,
+    claim: Claim,
+}
+
+impl Cut {
+    /// Where it was.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+}
+
 /// Page-range ownership of one address space.
 #[derive(Clone, Debug, Default)]
 pub struct Residency {
@@ -70,9 +91,16 @@ pub struct Residency {
     forks: u32,
     owned_bytes: u64,
     inherited_bytes: u64,
+    /// Of both together, by [`PageKind`].
+    kinds: [u64; 3],
 }
 
 impl Residency {
+    /// Bytes of one kind in the map.
+    pub fn bytes_of(&self, kind: PageKind) -> u64 {
+        self.kinds[kind as usize]
+    }
+
     /// Bytes that came by fork, still as the parent left them.
     pub fn inherited_bytes(&self) -> u64 {
         self.inherited_bytes
@@ -102,12 +130,23 @@ impl Residency {
             forks: 0,
             owned_bytes: 0,
             inherited_bytes: self.owned_bytes + self.inherited_bytes,
+            kinds: self.kinds,
         }
     }
 
     /// The range became resident because of `owner`. What the map believed to be resident there
     /// was released without our seeing it (reclaim, a lost record): `displaced` is told.
     pub fn grow(&mut self, range: Range<u64>, owner: OwnerId, displaced: impl FnMut(Released)) {
+        self.grow_as(range, owner, false, displaced);
+    }
+
+    fn grow_as(
+        &mut self,
+        range: Range<u64>,
+        owner: OwnerId,
+        guessed: bool,
+        displaced: impl FnMut(Released),
+    ) {
         if range.is_empty() {
             return;
         }
@@ -115,6 +154,7 @@ impl Residency {
             owner,
             generation: self.generation,
             version: self.version(),
+            guessed,
         };
         if let Some(left) = self.vacant(&range) {
             return self.put_beside(left, range, claim);
@@ -144,7 +184,7 @@ impl Residency {
         let (chosen, left_over) = nearest_free(taken, centre, pages);
         for run in runs(chosen) {
             let range = window + run.start * PAGE_BYTES..window + run.end * PAGE_BYTES;
-            self.grow(range, owner, &mut displaced);
+            self.grow_as(range, owner, true, &mut displaced);
         }
         left_over
     }
@@ -170,7 +210,7 @@ impl Residency {
             if end <= at {
                 break;
             }
-            self.grow(at..end, owner, |_| {});
+            self.grow_as(at..end, owner, true, |_| {});
             left -= (end - at) / PAGE_BYTES;
             at = end;
         }
@@ -184,9 +224,16 @@ impl Residency {
             owner,
             generation: self.generation,
             version: BEFORE_ATTACH,
+            guessed: false,
         };
         self.release(range.clone(), |_| {});
         self.put(range, claim);
+    }
+
+    /// The owner of the page at this address, if there is one.
+    pub fn owner_at(&self, address: u64) -> Option<OwnerId> {
+        let (_, extent) = self.extents.get_prev(&address)?;
+        (extent.end > address).then_some(extent.claim.owner)
     }
 
     /// The version of the page at this address, if there is one.
@@ -236,6 +283,33 @@ impl Residency {
         });
     }
 
+    /// [`Residency::release`] of what may turn out not to be given back.
+    pub fn cut(&mut self, range: Range<u64>, mut released: impl FnMut(Released)) -> Vec<Cut> {
+        let mut pieces = Vec::new();
+        self.take(range, |range, claim| pieces.push(Cut { range, claim }));
+        for piece in &pieces {
+            released(self.released(piece));
+        }
+        pieces
+    }
+
+    /// The piece was not given back after all. Returns what is in the map again: nothing, when
+    /// somebody else has come to its place.
+    pub fn restore(&mut self, piece: Cut) -> Option<Released> {
+        let left = self.vacant(&piece.range)?;
+        let restored = self.released(&piece);
+        self.put_beside(left, piece.range, piece.claim);
+        Some(restored)
+    }
+
+    fn released(&self, piece: &Cut) -> Released {
+        Released {
+            owner: piece.claim.owner,
+            inherited: piece.claim.generation != self.generation,
+            bytes: piece.range.end - piece.range.start,
+        }
+    }
+
     /// Everything is given back (exec).
     pub fn clear(&mut self, mut released: impl FnMut(Released)) {
         for (range, owner, inherited) in self.iter() {
@@ -248,6 +322,7 @@ impl Residency {
         self.extents = OrdMap::new();
         self.owned_bytes = 0;
         self.inherited_bytes = 0;
+        self.kinds = [0; 3];
     }
 
     /// mremap: what was in `old` is now at `new`, with its owners. The destination is released
@@ -309,7 +384,9 @@ impl Residency {
                 self.extents.insert(range.end, extent);
             }
             let piece = start.max(range.start)..extent.end.min(range.end);
-            *self.total(extent.claim) -= piece.end - piece.start;
+            let bytes = piece.end - piece.start;
+            *self.total(extent.claim) -= bytes;
+            self.kinds[extent.claim.owner.kind() as usize] -= bytes;
             taken(piece, extent.claim);
             if start <= range.start {
                 break;
@@ -346,6 +423,7 @@ impl Residency {
         }
         self.extents.insert(start, Extent { end, claim });
         *self.total(claim) += range.end - range.start;
+        self.kinds[claim.owner.kind() as usize] += range.end - range.start;
     }
 
     fn total(&mut self, claim: Claim) -> &mut u64 {

@@ -16,6 +16,7 @@ enum Op {
     Grow(u64, u64, u32),
     Around(u64, u64, u32),
     Release(u64, u64),
+    Restore(u64, u64),
     Move(u64, u64, u64, u64),
     Fork,
     Clear,
@@ -29,6 +30,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (page(), len(), owner()).prop_map(|(p, n, o)| Op::Grow(p, n, o)),
         3 => (page(), 0..20u64, owner()).prop_map(|(p, n, o)| Op::Around(p, n, o)),
         5 => (page(), len()).prop_map(|(p, n)| Op::Release(p, n)),
+        1 => (page(), len()).prop_map(|(p, n)| Op::Restore(p, n)),
         3 => (page(), len(), page(), len()).prop_map(|(p, n, q, m)| Op::Move(p, n, q, m)),
         1 => Just(Op::Fork),
         1 => Just(Op::Clear),
@@ -126,6 +128,15 @@ impl Space {
             Op::Release(page, len) => {
                 residency.release(at(page)..at(page + len), tell);
                 table.release(page..page + len, &mut truth);
+            }
+            Op::Restore(page, len) => {
+                let (mut cut, mut back) = (Vec::new(), Vec::new());
+                let pieces = residency.cut(at(page)..at(page + len), |piece| cut.push(piece));
+                for piece in pieces {
+                    back.extend(residency.restore(piece.clone()));
+                    assert_eq!(residency.restore(piece), None, "restored twice");
+                }
+                assert_eq!(cut, back);
             }
             Op::Move(old, len, new, new_len) => {
                 residency.move_range(at(old)..at(old + len), at(new)..at(new + new_len), tell);

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::ReportOptions;
 use super::kinds::{FileRow, KindRow};
-use super::tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};
-use crate::model::{ByPageKind, LossTotals, Process, Profile, Share};
+use super::tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
+use super::verdict::reconciliation;
+use crate::model::{ByPageKind, LossTotals, Process, Profile, Reconciled, Share};
 
 /// Version of the keys.
 const SCHEMA: u32 = 1;
@@ -31,6 +32,7 @@ pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
         "functions": functions,
         "lines": lines,
         "accounting": accounting(&tally.accounting),
+        "reconciled": reconciled(&reconciliation::total(profile)),
         "kinds": tally.kinds.iter().map(kind).collect::<Vec<Value>>(),
         "files": tally.files.iter().take(rows).map(file).collect::<Vec<Value>>(),
         "before_attach": before_attach(tally.before_attach),
@@ -41,7 +43,7 @@ pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
 }
 
 fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Value {
-    json!({
+    let mut row = json!({
         "pid": process.pid,
         "ppid": process.ppid,
         "role": process.role,
@@ -66,10 +68,13 @@ fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Val
         "before_attach_by_kind": by_page_kind(process.before_attach_by_kind),
         "before_attach_end_by_kind": by_page_kind(process.before_attach_end_by_kind),
         "unattributed": accounting.unattributed,
+        "reconciled": reconciled(&process.reconciled),
         "exited": process.exited,
         "first_seen": process.first_epoch_s,
         "last_seen": process.last_epoch_s,
-    })
+    });
+    mapped(&mut row, "", &amounts.mapped);
+    row
 }
 
 fn function(place: &Place<FunctionKey<'_>>) -> Value {
@@ -97,6 +102,18 @@ fn amounts<K>(row: &mut Value, place: &Place<K>) {
         ] {
             row[format!("{prefix}{name}")] = bytes.into();
         }
+        mapped(row, prefix, &amounts.mapped);
+    }
+}
+
+fn mapped(row: &mut Value, prefix: &str, mapped: &Mapped) {
+    for (name, bytes) in [
+        ("mapped", mapped.net),
+        ("mapped_gross", mapped.gross),
+        ("mapped_reserved", mapped.reserved),
+        ("mapped_touched", mapped.touched),
+    ] {
+        row[format!("{prefix}{name}")] = bytes.into();
     }
 }
 
@@ -159,6 +176,16 @@ fn share(profile: &Profile, share: &Share) -> Value {
         "time": share.epoch_s,
         "pss": share.pss,
         "uss": share.uss,
+    })
+}
+
+fn reconciled(reconciled: &Reconciled) -> Value {
+    json!({
+        "checks": reconciled.checks,
+        "looks": reconciled.looks,
+        "largest_drift": reconciled.largest_drift,
+        "corrected": reconciled.corrected,
+        "last_drift": reconciled.last_drift,
     })
 }
 

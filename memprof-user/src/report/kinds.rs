@@ -65,7 +65,9 @@ pub fn files(profile: &Profile) -> Vec<FileRow<'_>> {
             *sums.entry((kind, name)).or_default() += Amounts::of(owner);
         }
     }
+    // A mapping that was asked for and not touched has no bytes here.
     let rows = sums.into_iter();
+    let rows = rows.filter(|(_, amounts)| amounts.gross > 0 || amounts.cow > 0);
     let mut rows: Vec<FileRow<'_>> = rows
         .map(|((kind, file), amounts)| FileRow {
             file,

@@ -8,6 +8,7 @@ mod filter;
 mod human;
 mod json;
 mod kinds;
+mod mapped;
 mod tally;
 mod text;
 mod verdict;
@@ -18,7 +19,7 @@ pub(crate) use human::count;
 pub use human::{share, size};
 pub use json::json;
 pub use kinds::{FileRow, KindRow};
-pub use tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};
+pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
 pub use text::{table, text};
 
 pub use crate::sink::loss_line;

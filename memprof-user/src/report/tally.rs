@@ -21,6 +21,43 @@ pub struct Amounts {
     pub peak: u64,
     /// Stopped being shared after fork.
     pub cow: u64,
+    /// Address space that was asked for, see [`Mapped`].
+    pub mapped: Mapped,
+}
+
+/// Address space that some owners asked for, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// Of `gross`, still mapped at the end.
+    pub net: u64,
+    /// All of it.
+    pub gross: u64,
+    /// Of `net`, asked for without access and not touched since: an allocator's reserve.
+    pub reserved: u64,
+    /// Of `net`, resident, whoever made it so.
+    pub touched: u64,
+}
+
+impl Mapped {
+    fn of(owner: &Owner) -> Mapped {
+        // Of a file, so not to be trusted: a part is no more than the whole.
+        let net = owner.mapped.min(owner.mapped_gross);
+        Mapped {
+            net,
+            gross: owner.mapped_gross,
+            reserved: owner.mapped_reserved.min(net),
+            touched: owner.mapped_touched.min(net),
+        }
+    }
+
+    /// What a table ranked by `view` shows of it, if anything.
+    pub fn under(&self, view: View) -> Option<u64> {
+        match view {
+            View::Net => Some(self.net),
+            View::Gross => Some(self.gross),
+            View::Peak | View::Freed | View::Cow => None,
+        }
+    }
 }
 
 impl Amounts {
@@ -32,6 +69,7 @@ impl Amounts {
             net: View::Net.weight(owner),
             peak: View::Peak.weight(owner),
             cow: View::Cow.weight(owner),
+            mapped: Mapped::of(owner),
         }
     }
 
@@ -60,6 +98,10 @@ impl AddAssign for Amounts {
             (&mut self.net, other.net),
             (&mut self.peak, other.peak),
             (&mut self.cow, other.cow),
+            (&mut self.mapped.net, other.mapped.net),
+            (&mut self.mapped.gross, other.mapped.gross),
+            (&mut self.mapped.reserved, other.mapped.reserved),
+            (&mut self.mapped.touched, other.mapped.touched),
         ] {
             *sum = sum.saturating_add(part);
         }

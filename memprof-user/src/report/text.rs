@@ -3,6 +3,7 @@
 use super::columns::{Column, Table};
 use super::human::size;
 use super::kinds::{FileRow, KindRow};
+use super::mapped;
 use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally};
 use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
@@ -171,7 +172,7 @@ fn views(tally: &Tally<'_>, view: View) -> Vec<View> {
 }
 
 /// The head of a ranked table: what the frame on top made, then what was made below it.
-fn ranked_table(views: &[View], names: [(&str, Column); 2]) -> Table {
+fn ranked_table(tally: &Tally<'_>, views: &[View], names: [(&str, Column); 2]) -> Table {
     let titles: Vec<String> = views
         .iter()
         .enumerate()
@@ -183,14 +184,22 @@ fn ranked_table(views: &[View], names: [(&str, Column); 2]) -> Table {
         })
         .collect();
     let numbers = titles.iter().map(|title| (title.as_str(), Column::Number));
-    let columns: Vec<(&str, Column)> = numbers.chain(names).collect();
+    let mapped = mapped::title(tally, views).map(|title| (title, Column::Number));
+    let columns: Vec<(&str, Column)> = numbers.chain(mapped).chain(names).collect();
     Table::new(&columns)
 }
 
-fn ranked_cells(views: &[View], own: &Amounts, total: &Amounts) -> Vec<String> {
+fn ranked_cells<K>(tally: &Tally<'_>, views: &[View], place: &Place<K>) -> Vec<String> {
+    let Place { own, total, .. } = place;
     let first = views.first().map(|&view| own.under(view));
     let totals = views.iter().map(|&view| total.under(view));
-    first.into_iter().chain(totals).map(size).collect()
+    let mapped = mapped::bytes(tally, views, &total.mapped);
+    first
+        .into_iter()
+        .chain(totals)
+        .chain(mapped)
+        .map(size)
+        .collect()
 }
 
 /// Who made it comes before who called: by the frame on top, then by the total.
@@ -207,14 +216,14 @@ fn functions(tally: &Tally<'_>, view: View, rows: usize) -> String {
         ("FUNCTION", Column::Name(NAME_CELLS)),
         ("DEFINED AT", Column::Path(PATH_CELLS)),
     ];
-    let mut table = ranked_table(&views, names);
+    let mut table = ranked_table(tally, &views, names);
     for place in by_own(&tally.functions, view).iter().take(rows) {
         let FunctionKey {
             function,
             file,
             line,
         } = place.key;
-        let mut cells = ranked_cells(&views, &place.own, &place.total);
+        let mut cells = ranked_cells(tally, &views, place);
         cells.extend([function.to_owned(), format!("{file}:{line}")]);
         table.row(cells);
     }
@@ -227,14 +236,14 @@ fn lines(tally: &Tally<'_>, view: View, rows: usize) -> String {
         ("FUNCTION", Column::Name(NAME_CELLS)),
         ("LINE", Column::Path(PATH_CELLS)),
     ];
-    let mut table = ranked_table(&views, names);
+    let mut table = ranked_table(tally, &views, names);
     for place in by_own(&tally.lines, view).iter().take(rows) {
         let LineKey {
             file,
             line,
             function,
         } = place.key;
-        let mut cells = ranked_cells(&views, &place.own, &place.total);
+        let mut cells = ranked_cells(tally, &views, place);
         // Line 0: the line table could not be read.
         let line = match line {
             0 => "?".to_owned(),

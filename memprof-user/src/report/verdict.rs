@@ -5,8 +5,10 @@ mod copies;
 mod functions;
 mod origins;
 mod processes;
+pub(super) mod reconciliation;
 
 use super::human::{count, share, size};
+use super::mapped;
 use super::tally::{FunctionKey, Tally};
 use crate::model::Profile;
 use crate::sink::escape;
@@ -22,6 +24,7 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     let mut lines = growth(profile, tally);
     lines.extend(functions::live(tally));
     lines.extend(functions::churn(tally));
+    lines.extend(mapped::sentence(tally));
     lines.extend(copies::after_fork(profile, tally));
     lines.extend(processes::outliers(profile, tally));
     lines.extend(processes::together(profile));
@@ -31,6 +34,7 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     lines.extend(origins::outside(tally));
     lines.extend(processes::before_attach(tally));
     lines.extend(origins::unattributed(tally));
+    lines.extend(reconciliation::sentence(profile));
     lines
 }
 

@@ -11,12 +11,12 @@ use memprof_common::{ImageKey, KnownImage, PythonLayout};
 use super::detection::Detections;
 use super::files::Files;
 use super::{Ending, Outcome, clock};
-use crate::bpf::{Attached, Tables};
+use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
 use crate::error::Result;
 use crate::model::{Attach, Model, PageKind, Profile, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
-use crate::target::{Mappings, Pagemap, Rss, Target, pagemap, resident_bytes};
+use crate::target::{Mappings, Pagemap, Rss, Target, is_on_tmpfs, pagemap, resident_bytes};
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -154,10 +154,10 @@ impl Collector {
         };
         let model = &mut self.model;
         // An error: the process has gone in the middle; its end is told by a record.
-        let _ = pages.address_space(&mappings, |mapping, run| {
+        let _ = pages.address_space(&mappings, &[pagemap::EVERYWHERE], |mapping, run| {
             let kind = match run.kind {
                 pagemap::PageKind::Anon => PageKind::Anon,
-                pagemap::PageKind::File if mapping.is_shared_memory() => PageKind::Shmem,
+                pagemap::PageKind::File if is_on_tmpfs(pid, mapping) => PageKind::Shmem,
                 pagemap::PageKind::File => PageKind::File,
                 _ => return,
             };
@@ -175,9 +175,17 @@ impl Collector {
         self.tables.remove_process(pid);
     }
 
+    /// How a process stands in the kernel side.
+    pub fn pulse(&self, pid: u32) -> Option<Pulse> {
+        self.tables.pulse(pid)
+    }
+
     /// Bytes of the range of a process that still grows inside the kernel side.
     pub fn pending_bytes(&self, pid: u32) -> u64 {
-        self.tables.pending_pages(pid) * memprof_common::PAGE_BYTES
+        let pulse = self.pulse(pid);
+        pulse.map_or(0, |pulse| {
+            pulse.pending_bytes(true) + pulse.pending_bytes(false)
+        })
     }
 
     /// Learns of which file the range is that still grows inside the kernel side.
@@ -213,6 +221,10 @@ impl Collector {
             Ok(Event::Code(code)) => self.symbols.insert_code(*code),
             Ok(Event::Task(task)) => self.task(&task),
             Ok(Event::Interpreter(found)) => self.interpreter(&found),
+            Ok(Event::Mapping(mapping)) => {
+                let stack = self.stack_of(mapping.header.pid, mapping.stack);
+                self.model.mapping(&mapping, stack);
+            }
             Err(_) => self.undecoded += 1,
         }
     }
@@ -249,11 +261,16 @@ impl Collector {
         self.python_seen = true;
     }
 
-    fn growth(&mut self, growth: &records::Growth) {
-        let stack = match growth.stack {
+    /// Where a stack is kept that a record names; 0: it has none.
+    fn stack_of(&self, pid: u32, id: u64) -> Option<StackIndex> {
+        match id {
             0 => None,
-            id => self.stacks.get(&(growth.header.pid, id)).copied(),
-        };
+            id => self.stacks.get(&(pid, id)).copied(),
+        }
+    }
+
+    fn growth(&mut self, growth: &records::Growth) {
+        let stack = self.stack_of(growth.header.pid, growth.stack);
         if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
             self.model.growth(growth, stack);
             return;

@@ -48,6 +48,9 @@ impl Sampler {
         let turn = self.shares.round(&pids);
         for pid in pids {
             let main = Some(pid) == self.main;
+            if collector.model().borrows(pid) {
+                continue;
+            }
             let Ok(rss) = resident_bytes(pid) else {
                 continue; // its end is on the way
             };

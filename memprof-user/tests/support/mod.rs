@@ -169,6 +169,10 @@ fn owners() -> Vec<Owner> {
         peak: mib[2] * MIB,
         cow: mib[3] * MIB,
         events: mib[0] * 256,
+        mapped: 0,
+        mapped_gross: 0,
+        mapped_reserved: 0,
+        mapped_touched: 0,
     };
     let mut all = vec![
         owner(0, 2, Interpreter, Anon, [1, 0, 1, 0]),
@@ -188,6 +192,14 @@ fn owners() -> Vec<Owner> {
     all[10].file = Some(1);
     // second reads a file into fresh memory.
     all[6].in_kernel = true;
+    // first asks for much more than it touches; second has an arena, and gives one back.
+    all[1].mapped = 512 * MIB;
+    all[1].mapped_gross = 512 * MIB;
+    all[1].mapped_touched = 20 * MIB;
+    all[6].mapped = 64 * MIB;
+    all[6].mapped_gross = 128 * MIB;
+    all[6].mapped_reserved = 64 * MIB;
+    all[6].mapped_touched = 2 * MIB;
     all
 }
 
@@ -284,6 +296,7 @@ prop_compose! {
             rss_start, rss_end, rss_peak, inherited, exited,
             pss_start, pss_end, pss_peak, uss_start, uss_end, uss_peak,
             before_attach, before_attach_end, before_attach_by_kind, before_attach_end_by_kind,
+            reconciled: Default::default(),
         }
     }
 }
@@ -314,9 +327,14 @@ prop_compose! {
         file in option::of(0..files),
         (gross, given_back) in (0u64..1 << 40, 0u64..=100),
         (peak, cow, events) in (0u64..1 << 40, 0u64..1 << 40, 0u64..1 << 40),
+        (mapped, mapped_gross) in (0u64..1 << 40, 0u64..1 << 40),
+        (mapped_reserved, mapped_touched) in (0u64..1 << 40, 0u64..1 << 40),
     ) -> Owner {
         let freed = gross / 100 * given_back;
-        Owner { process, stack, cause, kind, in_kernel, file, gross, freed, peak, cow, events }
+        Owner {
+            process, stack, cause, kind, in_kernel, file, gross, freed, peak, cow, events,
+            mapped, mapped_gross, mapped_reserved, mapped_touched,
+        }
     }
 }
 
