@@ -1,6 +1,6 @@
 //! The report for people.
 
-use super::columns::{Column, Table};
+use super::columns::{Column, Table, keep_end};
 use super::human::size;
 use super::kinds::{FileRow, KindRow};
 use super::mapped;
@@ -141,6 +141,8 @@ fn kinds(tally: &Tally<'_>) -> String {
         row.push(size(*python));
         table.row(row);
         for FileRow { file, amounts, .. } in files_of(tally, *kind) {
+            // Cut before it is indented: the column would cut the indent.
+            let file = keep_end(&escape::terminal(file), PATH_CELLS - 2);
             table.row(cells(format!("  {file}"), amounts));
         }
     }

@@ -30,18 +30,51 @@ const OTHER_FILES: &str = "[other files]";
 /// What is shared by mmap without a file; the kernel calls it /dev/zero.
 const SHARED_ANONYMOUS: &str = "[anonymous shared memory]";
 
-/// Of the time that passes, one part in so many may go into reading the mappings of a process: 2 %
-/// of one CPU. 1000 mappings take about a millisecond.
-const READING_SHARE: u64 = 50;
+/// Reading the mappings of one process: 2 % of the time. 1000 mappings take about a millisecond; a
+/// program may map one file after another.
+const OF_ONE: Allowance = Allowance {
+    share: 50,
+    saved_ns: 20_000_000,
+};
 
-/// So much of it is saved up at most, for a program that maps one file after another.
-const SAVED_NS: u64 = 20_000_000;
+/// Reading those of all: 5 % of the time, and little at once, because records wait meanwhile. A
+/// shell script that starts hundreds of programs must not keep us from seeing an interpreter in time.
+const OF_ALL: Allowance = Allowance {
+    share: 20,
+    saved_ns: 5_000_000,
+};
 
 /// A system call is announced when it begins: it has happened when a map is read this much later.
 const CALL_NS: u64 = 10_000_000;
 
 /// The time of a merged growth may be earlier than its last fault by 16 faults.
-const MERGED_NS: u64 = 1_000_000;
+const MERGED_NS: u64 = 100_000;
+
+/// How much time may go into something.
+struct Allowance {
+    /// Of the time that passes, one part in so many.
+    share: u64,
+    /// So much of it is saved up at most.
+    saved_ns: u64,
+}
+
+/// Until when an allowance is used up; 0: it is whole.
+#[derive(Clone, Copy, Debug, Default)]
+struct UsedTo(u64);
+
+impl UsedTo {
+    fn allows(self, now_ns: u64) -> bool {
+        self.0 <= now_ns
+    }
+
+    fn charge(&mut self, allowance: &Allowance, begin_ns: u64, end_ns: u64) {
+        let time = end_ns
+            .saturating_sub(begin_ns)
+            .saturating_mul(allowance.share);
+        let saved = begin_ns.saturating_sub(allowance.saved_ns * allowance.share);
+        self.0 = self.0.max(saved).saturating_add(time);
+    }
+}
 
 /// A mapped file, from the address that is its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +92,10 @@ struct Space {
     extents: BTreeMap<u64, Extent>,
     /// When it was read, `CLOCK_MONOTONIC`; 0: never.
     read_ns: u64,
-    /// Something was unmapped since, and may be mapped anew.
-    stale: bool,
-    /// Until when the time for readings is used up, less what was saved.
-    used_to_ns: u64,
+    /// What was taken out since, and may hold another file now: from the lowest to the highest.
+    removed: Range<u64>,
+    /// [`OF_ONE`]
+    used_to: UsedTo,
     gone: bool,
 }
 
@@ -72,6 +105,8 @@ pub struct Files {
     table: Vec<MappedFile>,
     indexes: HashMap<String, FileIndex>,
     spaces: HashMap<u32, Space>,
+    /// [`OF_ALL`]
+    used_to: UsedTo,
 }
 
 impl Files {
@@ -89,7 +124,7 @@ impl Files {
         self.spaces.insert(
             child,
             Space {
-                used_to_ns: 0,
+                used_to: UsedTo::default(),
                 gone: false,
                 ..space
             },
@@ -109,7 +144,6 @@ impl Files {
         if change.header.time_ns.saturating_add(CALL_NS) < space.read_ns {
             return;
         }
-        space.stale = true;
         match change.header.op {
             space_op::UNMAP => space.remove(change.start, change.len),
             space_op::MOVE => {
@@ -160,11 +194,11 @@ impl Files {
     ) {
         let pid = growth.header.pid;
         let space = self.spaces.entry(pid).or_default();
-        if space.knows(growth) || !space.may_have_changed(growth.header.time_ns) {
+        if space.knows(growth) || !space.may_have_changed(growth) {
             return;
         }
         let begin_ns = now_ns();
-        if space.used_to_ns <= begin_ns {
+        if space.used_to.allows(begin_ns) && self.used_to.allows(begin_ns) {
             // Empty is what a zombie has.
             let mappings = read(pid).ok().filter(|read| read.iter().next().is_some());
             self.reread(pid, mappings, begin_ns, now_ns());
@@ -173,13 +207,14 @@ impl Files {
 
     fn reread(&mut self, pid: u32, mappings: Option<Mappings>, begin_ns: u64, end_ns: u64) {
         let extents = mappings.map(|mappings| self.extents(&mappings));
+        self.used_to.charge(&OF_ALL, begin_ns, end_ns);
         let space = self.spaces.entry(pid).or_default();
         match extents {
             Some(extents) => {
                 space.extents = extents;
                 space.read_ns = begin_ns;
-                space.stale = false;
-                space.charge(begin_ns, end_ns);
+                space.removed = 0..0;
+                space.used_to.charge(&OF_ONE, begin_ns, end_ns);
             }
             None => space.gone = true,
         }
@@ -238,19 +273,11 @@ impl Space {
         known_to >= range.end
     }
 
-    /// What happened at `time_ns` may not be in the map yet.
-    fn may_have_changed(&self, time_ns: u64) -> bool {
-        let later = time_ns.saturating_add(MERGED_NS) >= self.read_ns;
-        !self.gone && (later || self.stale)
-    }
-
-    /// A reading took this long.
-    fn charge(&mut self, begin_ns: u64, end_ns: u64) {
-        let cost = end_ns
-            .saturating_sub(begin_ns)
-            .saturating_mul(READING_SHARE);
-        let saved = begin_ns.saturating_sub(SAVED_NS * READING_SHARE);
-        self.used_to_ns = self.used_to_ns.max(saved).saturating_add(cost);
+    /// What a growth is in may not be in the map yet.
+    fn may_have_changed(&self, growth: &records::Growth) -> bool {
+        let later = growth.header.time_ns.saturating_add(MERGED_NS) >= self.read_ns;
+        let again = growth.start < self.removed.end && self.removed.start < growth.end;
+        !self.gone && (later || again)
     }
 
     /// The parts of a range that are in files, by address.
@@ -317,6 +344,10 @@ impl Space {
             let whole = self.extents.range(..=part.start).next_back();
             let Some((&first, _)) = whole else { continue };
             self.extents.remove(&first);
+            self.removed = match self.removed.is_empty() {
+                true => part.clone(),
+                false => self.removed.start.min(part.start)..self.removed.end.max(part.end),
+            };
             if first < part.start {
                 let end = part.start;
                 self.extents.insert(first, Extent { end, ..extent });

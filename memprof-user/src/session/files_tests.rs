@@ -129,11 +129,11 @@ fn a_page_that_is_not_covered_is_looked_up_once_for_all_that_came_before() {
 
 #[test]
 fn readings_take_a_bounded_part_of_the_time() {
-    let mut space = Space::default();
+    let mut used_to = UsedTo::default();
     let mut read = |now_ns: u64| {
-        let allowed = space.used_to_ns <= now_ns;
+        let allowed = used_to.allows(now_ns);
         if allowed {
-            space.charge(now_ns, now_ns + 5 * MS);
+            used_to.charge(&OF_ONE, now_ns, now_ns + 5 * MS);
         }
         allowed
     };
@@ -148,12 +148,21 @@ fn readings_take_a_bounded_part_of_the_time() {
 #[test]
 fn a_process_whose_time_is_used_up_is_not_read() {
     let mut files = attached(1);
-    files.spaces.get_mut(&PID).unwrap().used_to_ns = 101 * MS;
+    files.spaces.get_mut(&PID).unwrap().used_to = UsedTo(101 * MS);
     let late = files.split_reading(&growth(0x100, 1, 90 * MS), || 100 * MS, unread);
     assert_eq!(late[0].1, None);
     let maps = "00100000-00110000 r--p 00000000 08:01 12 /srv/data\n";
     let parts = split(&mut files, &growth(0x100, 1, 90 * MS), 101 * MS, Some(maps));
     assert_eq!(parts[0].2, "/srv/data");
+    // Nor any other, when all of them together had theirs.
+    files.used_to = UsedTo(201 * MS);
+    let mut other = growth(0x100, 1, 190 * MS);
+    other.header.pid = 8;
+    assert_eq!(files.split_reading(&other, || 200 * MS, unread)[0].1, None);
+    assert_eq!(
+        split(&mut files, &other, 201 * MS, Some(maps))[0].2,
+        "/srv/data"
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ const COST_FACTOR: u32 = 100;
 
 /// Of the time between two rounds, one part in so many may go into readings: of hundreds of
 /// processes each has its turn, later.
-const ROUND_SHARE: u32 = 10;
+const ROUND_SHARE: u32 = 20;
 
 /// Readings of all processes of a run.
 pub struct Shares {
