@@ -231,7 +231,10 @@ impl Session {
             if left == Some(Duration::ZERO) {
                 break Ending::Duration;
             }
-            let next_look = next_sample.min(Instant::now() + LONGEST_TICK);
+            let mut next_look = next_sample.min(Instant::now() + LONGEST_TICK);
+            if let Some(next) = self.collector.detections().next_look() {
+                next_look = next_look.min(next);
+            }
             tokio::select! {
                 biased;
                 () = self.checkpoints.asked() => self.write_checkpoint(),
