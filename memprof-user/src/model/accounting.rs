@@ -50,7 +50,7 @@ pub struct Status {
 }
 
 /// Who owns which resident page in all processes of a run, and what that adds up to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     processes: Processes,
     ledger: Ledger,

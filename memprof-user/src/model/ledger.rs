@@ -162,7 +162,7 @@ struct Account {
 }
 
 /// All owners of the run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
     owners: Vec<Owner>,
     ids: HashMap<OwnerKey, OwnerId>,

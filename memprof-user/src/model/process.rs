@@ -50,7 +50,7 @@ pub enum Place {
 }
 
 /// One process of the run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Number in the run.
     index: u32,

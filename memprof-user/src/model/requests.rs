@@ -48,7 +48,7 @@ struct Row {
 }
 
 /// All owners of requested address space.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Requests {
     rows: Vec<Row>,
     ids: HashMap<(OwnerKey, bool), OwnerId>,

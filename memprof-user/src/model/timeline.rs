@@ -54,7 +54,7 @@ impl Timed for Share {
 }
 
 /// Samples of all processes in order of time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Timeline<T> {
     samples: Vec<T>,
     /// Samples of one process that are folded into one.

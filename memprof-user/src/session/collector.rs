@@ -366,40 +366,58 @@ impl Collector {
 
     /// The result.
     pub fn finish(mut self, command: String, duration: Duration, ending: Ending) -> Outcome {
+        self.take_pending();
+        self.last_look();
+        let model = self.model.clone();
+        Outcome {
+            profile: self.profile_of(model, command, duration),
+            ending,
+            python_seen: self.python_seen,
+            warnings: self.detections.into_warnings(),
+        }
+    }
+
+    /// What is known by now, with what the kernel side has not sent yet, as a result.
+    pub fn profile(&mut self, command: String, duration: Duration) -> Profile {
+        let before = self.model.clone();
+        self.take_pending();
+        let model = std::mem::replace(&mut self.model, before);
+        self.profile_of(model, command, duration)
+    }
+
+    /// Takes the ranges that still grow in the kernel side, as they are.
+    fn take_pending(&mut self) {
         for growth in self.tables.pending() {
             self.growth(&growth);
         }
-        self.last_look();
+    }
+
+    fn profile_of(&self, mut model: Model, command: String, duration: Duration) -> Profile {
         let mut loss = self.tables.loss(self.undecoded);
-        for (name, count) in self.model.anomalies().named() {
+        for (name, count) in model.anomalies().named() {
             loss.other.push((name.to_owned(), count));
         }
         if self.detections.late() > 0 {
             let name = "interpreters recognised late".to_owned();
             loss.other.push((name, self.detections.late()));
         }
-        let shares = self.model.take_shares();
-        let (processes, owners, samples) = self.model.finish(clock::epoch_s());
-        let (functions, frames, stacks) = self.symbols.into_tables().into_parts();
-        Outcome {
-            profile: Profile {
-                command,
-                started_epoch_s: self.started_epoch_s,
-                duration_s: duration.as_secs_f64(),
-                processes,
-                functions,
-                frames,
-                stacks,
-                files: self.files.into_table(),
-                owners,
-                samples,
-                shares,
-                marks: Vec::new(),
-                loss,
-            },
-            ending,
-            python_seen: self.python_seen,
-            warnings: self.detections.into_warnings(),
+        let shares = model.take_shares();
+        let (processes, owners, samples) = model.finish(clock::epoch_s());
+        let (functions, frames, stacks) = self.symbols.tables().clone().into_parts();
+        Profile {
+            command,
+            started_epoch_s: self.started_epoch_s,
+            duration_s: duration.as_secs_f64(),
+            processes,
+            functions,
+            frames,
+            stacks,
+            files: self.files.table().to_vec(),
+            owners,
+            samples,
+            shares,
+            marks: Vec::new(),
+            loss,
         }
     }
 }

@@ -251,8 +251,8 @@ impl Files {
     }
 
     /// Every file that was met, by its index.
-    pub fn into_table(self) -> Vec<MappedFile> {
-        self.table
+    pub fn table(&self) -> &[MappedFile] {
+        &self.table
     }
 }
 

@@ -220,7 +220,7 @@ fn the_number_of_files_is_bounded() {
         files.index("/tmp/x".to_owned()),
         FileIndex(MAX_FILES as u32)
     );
-    let table = files.into_table();
+    let table = files.table();
     assert_eq!(table.len(), MAX_FILES + 1);
     assert_eq!(table[MAX_FILES].path, OTHER_FILES);
 }
