@@ -73,8 +73,8 @@ pub struct KernelConfig {
     /// 1: one fault may bring an anonymous folio between a page and a huge page (mTHP), so that
     /// every count has to be exact.
     pub large_folios: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
+    /// `vm_area_struct.vm_start`
+    pub vma_start: u32,
 }
 const _: () = assert!(size_of::<KernelConfig>() == 128);
 

@@ -188,33 +188,43 @@ pub fn filesystem_magic(file: u64) -> u64 {
     kernel_word(superblock.wrapping_add(config!(super_magic) as u64))
 }
 
-/// What [`mapping_end`] hands to the kernel and back.
-struct End(u64);
+/// What [`mapping_at`] hands to the kernel and back.
+struct Bounds {
+    start: u64,
+    end: u64,
+}
 
-extern "C" fn note_end(_task: *const u8, vma: *const u8, end: *mut End) -> i64 {
-    let vma_end = Structure(vma).field(config!(vma_end) as usize);
-    // SAFETY: only `mapping_end` hands this function to the kernel, with its own `End`.
-    unsafe { (*end).0 = vma_end };
+extern "C" fn note_bounds(_task: *const u8, vma: *const u8, bounds: *mut Bounds) -> i64 {
+    let vma = Structure(vma);
+    let (start, end) = (
+        vma.field(config!(vma_start) as usize),
+        vma.field(config!(vma_end) as usize),
+    );
+    // SAFETY: only `mapping_at` hands this function to the kernel, with its own `Bounds`.
+    unsafe {
+        (*bounds).start = start;
+        (*bounds).end = end;
+    }
     0
 }
 
-/// One past the last byte of the current task's mapping that holds this address; 0 without one,
-/// or while another thread changes the address space.
+/// The current task's mapping that holds this address: its first byte, and one past its last; None
+/// without one, or while another thread changes the address space.
 #[inline(always)]
-pub fn mapping_end(task: Structure, address: u64) -> u64 {
-    let mut end = End(0);
+pub fn mapping_at(task: Structure, address: u64) -> Option<(u64, u64)> {
+    let mut bounds = Bounds { start: 0, end: 0 };
     // SAFETY: the helper takes a `task_struct`, which the verifier checks; the kernel calls
-    // `note_end` with `end` and is done when the helper returns.
+    // `note_bounds` with `bounds` and is done when the helper returns.
     unsafe {
         bpf_find_vma(
             task.0 as *mut _,
             address,
-            note_end as *mut c_void,
-            (&raw mut end).cast(),
+            note_bounds as *mut c_void,
+            (&raw mut bounds).cast(),
             0,
         )
     };
-    end.0
+    (bounds.end != 0).then_some((bounds.start, bounds.end))
 }
 
 /// The distance from a per-CPU pointer to each CPU's copy.

@@ -54,7 +54,7 @@ pub static CONFIG: KernelConfig = KernelConfig {
     super_magic: 0,
     vma_end: 0,
     large_folios: 0,
-    _padding: 0,
+    vma_start: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.

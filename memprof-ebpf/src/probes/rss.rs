@@ -17,8 +17,8 @@ use memprof_common::{
 use crate::{
     emit,
     kernel::{
-        Structure, current, in_system_call, registers, regs, resident_pages, shared_anon_pages,
-        task_flag, task_flags, thread_pointer, watched,
+        Structure, current, in_system_call, mapping_at, registers, regs, resident_pages,
+        shared_anon_pages, task_flag, task_flags, thread_pointer, watched,
     },
     maps::{self, config},
     memory::read_user,
@@ -329,8 +329,14 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
             window <<= 1;
         }
     }
-    let start = address & !(window - 1);
-    Some(record(start, start + window, pages, which, flag::WITHIN))
+    let mut start = address & !(window - 1);
+    let mut end = start + window;
+    // The kernel keeps to the mapping.
+    if let Some((first, last)) = mapping_at(current(), address) {
+        start = if start < first { first } else { start };
+        end = if end > last { last } else { end };
+    }
+    Some(record(start, end, pages, which, flag::WITHIN))
 }
 
 /// A change inside a system call, without a fault. In the calls that say their range on return,

@@ -101,6 +101,6 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         super_magic: offset("super_block", "s_magic")?,
         vma_end: offset("vm_area_struct", "vm_end")?,
         large_folios: has_large_folios() as u32,
-        _padding: 0,
+        vma_start: offset("vm_area_struct", "vm_start")?,
     })
 }

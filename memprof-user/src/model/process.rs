@@ -41,8 +41,8 @@ pub enum Place {
         /// One past the last.
         end: u64,
     },
-    /// In the fault-around window of this address.
-    Around(u64),
+    /// In this part of one fault-around window.
+    Around(Range<u64>),
     /// Somewhere in this range.
     Within(Range<u64>),
     /// Nobody knows.

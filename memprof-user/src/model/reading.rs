@@ -26,13 +26,13 @@ pub(super) fn place(growth: &records::Growth, bytes: u64) -> Option<Place> {
     }
     if flags & flag::WITHIN != 0 {
         let range = growth.start..growth.end;
-        let window = range.end.checked_sub(range.start) == Some(FAULT_AROUND_BYTES);
-        return Some(
-            match window && range.start.is_multiple_of(FAULT_AROUND_BYTES) {
-                true => Place::Around(range.start),
-                false => Place::Within(range),
-            },
-        );
+        let file = growth.member != member::ANON;
+        let window = |address: u64| address & !(FAULT_AROUND_BYTES - 1);
+        let one = range.start < range.end && window(range.start) == window(range.end - 1);
+        return Some(match file && one {
+            true => Place::Around(range),
+            false => Place::Within(range),
+        });
     }
     let aligned = growth.start.is_multiple_of(PAGE_BYTES);
     let exact = growth.end.checked_sub(growth.start) == Some(bytes);

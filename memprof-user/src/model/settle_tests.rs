@@ -169,6 +169,25 @@ fn a_child_has_what_its_page_tables_have() {
 }
 
 #[test]
+fn what_a_parent_had_guessed_is_inherited_where_it_is() {
+    let mut model = attached(7);
+    let mut around = growth(7, 0, 16);
+    around.header.flags = flag::WITHIN;
+    around.member = member::FILE;
+    around.pages = 4;
+    model.growth(&around, Some(StackIndex(1)));
+    model.task(&task(8, task_op::FORK, 7, 4));
+    settle(&mut model, 8, &look(&[], &[pages(9, 13)]));
+    let kinds = model.believed(8).expect("the child is there");
+    assert_eq!(kinds.file, 4 * PAGE_BYTES);
+    // Later ones are its own, and nobody told of them.
+    settle(&mut model, 8, &look(&[], &[pages(9, 15)]));
+    let (_, owners, _) = model.finish(0.0);
+    assert_eq!(sums(&owners, 1), [2, 0, 2]);
+    assert_eq!(found(&owners), 2);
+}
+
+#[test]
 fn a_drift_is_counted_and_has_the_page_tables_asked() {
     let mut model = attached(7);
     model.checked(7, 0);
