@@ -270,10 +270,12 @@ impl<'a> Walk<'a> {
 
     /// What the process has copied since the last stop, and the tracer's figure then: pages that
     /// it shared with another one and that have another frame now. None when a process
-    /// began since, as that one's pages were not seen before it wrote.
+    /// began or ended since.
     fn copied_bytes(&self, pid: u32, truth: &BTreeMap<u32, PageSet>) -> Option<(u64, u64)> {
         let last = &self.last;
-        if truth.keys().any(|pid| !last.pages.contains_key(pid)) {
+        // A process's memory goes some time after its end was told: who copied then and who kept
+        // the page alone, nobody can say.
+        if !truth.keys().eq(last.pages.keys()) {
             return None;
         }
         let before = *last.cow_bytes.get(&pid)?;
