@@ -148,7 +148,7 @@ pub struct Process {
     /// program never meets an old stack.
     pub generation: u32,
 }
-const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 24 + 88 + 8);
+const _: () = assert!(size_of::<Process>() == 112 + 8 + 32 + 24 + 88 + 8);
 
 /// Value of the `LAYOUTS` map, keyed by pid: a layout found after the process was traced (it has
 /// just been executed), for the kernel side to take over. It writes its own entry in `PROCESSES`
@@ -163,7 +163,7 @@ pub struct LayoutOffer {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<LayoutOffer>() == 112);
+const _: () = assert!(size_of::<LayoutOffer>() == 120);
 
 /// Key of the `IMAGES` map: a file, as the kernel names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -196,20 +196,13 @@ pub struct KnownImage {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KnownImage>() == 104 + 24);
+const _: () = assert!(size_of::<KnownImage>() == 112 + 24);
 
 impl KnownImage {
     /// The layout of a process that maps the file at `base`.
     #[inline(always)]
     pub fn layout_at(&self, base: u64) -> PythonLayout {
-        let mut layout = self.layout;
-        layout.source_address = layout.source_address.wrapping_add(base);
-        layout.finalizing_address = layout.finalizing_address.wrapping_add(base);
-        if layout.image_end != 0 {
-            layout.image_start = layout.image_start.wrapping_add(base);
-            layout.image_end = layout.image_end.wrapping_add(base);
-        }
-        layout
+        self.layout.moved(base)
     }
 }
 

@@ -66,6 +66,7 @@ const LAYOUT: PythonLayout = PythonLayout {
     thread_source: thread_source::PTHREAD_KEY,
     version: 0x030c,
     source_address: 0x1000,
+    current_address: 0,
     finalizing_address: 0,
     image_start: 0,
     image_end: 0,

@@ -107,8 +107,12 @@ fn innermost(
     mut memory: &mut UserWindow,
 ) -> Result<u64, NoFrame> {
     let memory = &mut memory;
+    match walk::attached_frame(layout, thread_pointer, memory) {
+        Err(NoFrame::NoThreadState) => {}
+        found => return found,
+    }
     let slot = walk::thread_slot(layout, memory)?;
-    if layout.thread_source == thread_source::PTHREAD_KEY {
+    if layout.thread_source != thread_source::TLS_OFFSET {
         // The key never changes once it is there: save the read from now on.
         layout.source_address = slot;
         layout.thread_source = thread_source::TLS_OFFSET;

@@ -5,7 +5,9 @@ use memprof_common::layout::{NO_FIELD, thread_source};
 use memprof_common::records::CODE_OBJECT_BYTES;
 use memprof_common::walk::THREAD_STATE_BYTES;
 
-use super::versions::{Offsets, Row};
+use super::roots::Roots;
+use super::tls_code::TlsCode;
+use super::versions::{Offsets, Row, ThreadKey};
 
 /// glibc x86-64: `struct pthread.specific_1stblock` is at 0x310, and the value is the second
 /// word of its `struct pthread_key_data` (nptl/descr.h, unchanged since 2.4).
@@ -17,10 +19,12 @@ const FRAME_BYTES: u32 = 256;
 /// Where one process has things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    /// `_PyRuntime`.
-    pub runtime: u64,
+    /// The interpreter's variables.
+    pub roots: Roots,
     /// Range of the interpreter's image.
     pub image: (u64, u64),
+    /// What the interpreter's code tells of its thread-local variables.
+    pub tls: Option<TlsCode>,
 }
 
 /// The layout of a process. None when an offset is impossible (they may come from the process).
@@ -44,11 +48,13 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         true => at.image,
         false => (0, 0),
     };
+    let (thread_source, source_address) = thread_source(row, at);
     Some(PythonLayout {
-        thread_source: thread_source::PTHREAD_KEY,
+        thread_source,
         version: row.version(),
-        source_address: at.runtime.checked_add(o.runtime_auto_tss_key.into())?,
-        finalizing_address: at.runtime.checked_add(o.runtime_finalizing.into())?,
+        source_address,
+        current_address: at.roots.current,
+        finalizing_address: at.roots.finalizing,
         image_start,
         image_end,
         pthread_data: PTHREAD_DATA_GLIBC_X86_64,
@@ -68,7 +74,7 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
             None => NO_FIELD,
         },
         frame_shim_owner: row.shim_owner.into(),
-        code_tag_mask: 0,
+        code_tag_mask: row.code_tag_mask.into(),
         code_bytes: bound(span(code_end).1, CODE_OBJECT_BYTES as u32)?,
         code_firstlineno: short(o.code_firstlineno)?,
         code_flags: short(o.code_flags)?,
@@ -84,6 +90,20 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         bytes_data: short(o.bytes_data)?,
         _padding: [0; 3],
     })
+}
+
+/// Where the thread state is found, as far as it is known before the process runs.
+fn thread_source(row: &Row, at: Addresses) -> (u32, u64) {
+    let none = (thread_source::NONE, 0);
+    match (row.thread_key, at.roots.thread_key) {
+        (ThreadKey::Tls, _) => match at.tls.filter(|tls| tls.from_thread_pointer) {
+            Some(tls) => (thread_source::TLS_OFFSET, i64::from(tls.gilstate) as u64),
+            None => none,
+        },
+        (_, 0) => none,
+        (ThreadKey::Int, key) => (thread_source::PTHREAD_INT_KEY, key),
+        (ThreadKey::Tss, key) => (thread_source::PTHREAD_KEY, key),
+    }
 }
 
 /// A field of a pointer's size.
@@ -120,8 +140,9 @@ mod tests {
     fn every_row_gives_a_layout_within_the_walk_s_bounds() {
         for row in VERSIONS {
             let at = Addresses {
-                runtime: 0x1000,
+                roots: Roots::in_runtime(&row.offsets, 0x1000),
                 image: (0x1000, 0x2000),
+                tls: None,
             };
             let layout = layout(row, &row.offsets, at).unwrap();
             assert_eq!(layout.version, row.version());
