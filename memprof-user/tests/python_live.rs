@@ -104,14 +104,14 @@ fn what_is_not_python_is_told() {
 
 #[test]
 fn a_program_started_by_its_loader_is_found_among_the_mappings() {
-    let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
     for found in supported() {
-        let mut command = Command::new(loader);
+        let loader = loader(&found.path);
+        let mut command = Command::new(&loader);
         command.arg(std::fs::canonicalize(&found.path).unwrap());
         command.env("PYTHONHOME", home(&found.path));
         let (program, truths) = Program::deep_as(command, 5);
         let exe = Target::open(program.pid()).unwrap().exe().unwrap();
-        assert_eq!(exe, std::fs::canonicalize(loader).unwrap());
+        assert_eq!(exe, std::fs::canonicalize(&loader).unwrap());
         assert_walks(&program, &truths, &python(program.pid()));
     }
 }
@@ -133,8 +133,29 @@ fn a_deleted_program_is_read_all_the_same() {
 
 /// The interpreter's prefix.
 fn home(python: &Path) -> PathBuf {
+    let python = std::fs::canonicalize(python).unwrap();
     let bin = python.parent().unwrap();
     bin.parent().unwrap().to_path_buf()
+}
+
+/// The loader that a program names (PT_INTERP).
+fn loader(program: &Path) -> PathBuf {
+    const PT_INTERP: u64 = 3;
+    let file = std::fs::read(program).unwrap();
+    let number = |at: usize, bytes: usize| {
+        let mut number = [0; 8];
+        number[..bytes].copy_from_slice(&file[at..at + bytes]);
+        usize::try_from(u64::from_le_bytes(number)).unwrap()
+    };
+    // Elf64_Ehdr: e_phoff, e_phentsize, e_phnum; Elf64_Phdr: p_type, p_offset, p_filesz.
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let mut headers = (0..count).map(|i| table + i * size);
+    let header = headers
+        .find(|&at| number(at, 4) as u64 == PT_INTERP)
+        .unwrap();
+    let (start, bytes) = (number(header + 8, 8), number(header + 32, 8));
+    let name = std::str::from_utf8(&file[start..start + bytes - 1]).unwrap();
+    PathBuf::from(name)
 }
 
 /// A program that embeds the interpreter, waits for a byte, and then runs it. When it names

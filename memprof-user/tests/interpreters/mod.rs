@@ -5,7 +5,7 @@
 pub mod image;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use memprof_user::python::versions::VERSIONS;
@@ -31,7 +31,8 @@ impl Found {
     }
 }
 
-/// Every interpreter under pyenv's versions folder, oldest first, and Debian's.
+/// Every interpreter under pyenv's versions folder, oldest first, Debian's, and those that
+/// `cargo xtask test` unpacks.
 pub fn interpreters() -> Vec<Found> {
     let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
     let pyenv = pyenv.or_else(|| Some(std::env::home_dir()?.join(".pyenv")));
@@ -47,11 +48,14 @@ pub fn interpreters() -> Vec<Found> {
             is_version.then_some(Found { version, path })
         })
         .collect();
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interpreters/bin");
     for row in VERSIONS {
-        let path = PathBuf::from(format!("/usr/bin/python3.{}", row.minor));
-        if path.exists() {
-            let version = format!("3.{}", row.minor);
-            found.push(Found { version, path });
+        for folder in [Path::new("/usr/bin"), &unpacked] {
+            let path = folder.join(format!("python3.{}", row.minor));
+            if path.exists() {
+                let version = format!("3.{}", row.minor);
+                found.push(Found { version, path });
+            }
         }
     }
     found.sort_by_key(|found| found.minor());
