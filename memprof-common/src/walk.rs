@@ -108,7 +108,13 @@ pub fn thread_state_in<M: Memory>(
     memory: &mut M,
 ) -> Result<u64, NoFrame> {
     if !memory.fill(thread_pointer.wrapping_add(slot), 8) {
-        return Err(NoFrame::Failed);
+        // A variable below the thread pointer has a page only once the thread has written there:
+        // until then the loader is at work, or the thread is none of Python's.
+        return Err(if (slot as i64) < 0 {
+            NoFrame::NoThreadState
+        } else {
+            NoFrame::Failed
+        });
     }
     match memory.word(0) {
         0 => Err(NoFrame::NoThreadState),

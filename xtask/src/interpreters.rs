@@ -19,18 +19,18 @@ use crate::workspace;
 /// A release of Debian, and what of it is unpacked.
 struct Suite {
     name: &'static str,
-    /// Minor versions of CPython 3.
-    minors: &'static [u8],
+    /// Versions of CPython.
+    versions: &'static [&'static str],
 }
 
-/// sid has the newest; bullseye's 3.9 is the oldest that the archive still holds.
+/// sid has the newest; bullseye's are the oldest that the archive still holds.
 const NEWEST: Suite = Suite {
     name: "sid",
-    minors: &[13, 14, 15],
+    versions: &["3.13", "3.14", "3.15"],
 };
 const OLDEST: Suite = Suite {
     name: "bullseye",
-    minors: &[9],
+    versions: &["3.9", "2.7"],
 };
 
 /// Changes the loader that a program names.
@@ -56,8 +56,8 @@ pub fn install() -> Result<()> {
         folder().display()
     );
     unpack(&NEWEST)?;
-    // Where pyenv has one, the tests use that.
-    if !pyenv_has("3.9") {
+    // What pyenv has, the tests use from there.
+    if !OLDEST.versions.iter().all(|version| pyenv_has(version)) {
         unpack(&OLDEST)?;
     }
     Ok(())
@@ -93,10 +93,10 @@ fn unpack(suite: &Suite) -> Result<()> {
         command::run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&root))?;
     }
     fs::create_dir_all(folder())?;
-    for minor in suite.minors {
-        let python = root.join(format!("usr/bin/python3.{minor}"));
+    for version in suite.versions {
+        let python = root.join(format!("usr/bin/python{version}"));
         relocate(&python, &root)?;
-        let link = folder().join(format!("python3.{minor}"));
+        let link = folder().join(format!("python{version}"));
         let _ = fs::remove_file(&link);
         symlink(&python, &link).with_context(|| format!("cannot link {}", link.display()))?;
     }
@@ -108,8 +108,8 @@ fn unpack(suite: &Suite) -> Result<()> {
 
 /// The programs, and the libraries for programs that embed them.
 fn package_names(suite: &Suite) -> Vec<String> {
-    let names = |minor: &u8| [format!("python3.{minor}"), format!("libpython3.{minor}")];
-    suite.minors.iter().flat_map(names).collect()
+    let names = |version: &&str| [format!("python{version}"), format!("libpython{version}")];
+    suite.versions.iter().flat_map(names).collect()
 }
 
 /// The archives of a release's interpreters and of all that they need.
