@@ -107,8 +107,13 @@ pub struct PythonLayout {
     pub bytes_size: u16,
     /// `PyBytesObject.ob_sval`.
     pub bytes_data: u16,
+    /// `PyThreadState.interp`; read with the fields above where `code_generation` is used.
+    pub tstate_interp: u16,
+    /// `PyInterpreterState._code_object_generation` (u64, 3.14+), which changes whenever a code
+    /// object dies; 0 where there is none.
+    pub code_generation: u16,
     /// Keeps the size a multiple of 8.
-    pub _padding: [u16; 3],
+    pub _padding: u16,
 }
 
 const _: () = assert!(size_of::<PythonLayout>() == 112);

@@ -98,7 +98,9 @@ const LAYOUT: PythonLayout = PythonLayout {
     unicode_compact_data: 56,
     bytes_size: 16,
     bytes_data: 32,
-    _padding: [0; 3],
+    tstate_interp: 16,
+    code_generation: 0,
+    _padding: 0,
 };
 
 fn frame(memory: &mut Words, address: u64, code: u64, previous: u64, instr: u64, owner: u8) {

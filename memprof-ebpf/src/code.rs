@@ -117,3 +117,13 @@ pub fn send(
     code.filename = read_text(layout, filename, &mut code.filename_data);
     emit::with_tail(record, stored)
 }
+
+/// True when the code object just sent comes from no file (`<string>`, `<template>`): such ones
+/// come and go. Not so the frozen modules, and the `__init__` and `__eq__` of data classes.
+#[inline(always)]
+pub fn is_made_at_run_time(record: &Record) -> bool {
+    let (file, name) = (&record.head.filename_data, &record.head.name_data);
+    let is_frozen = file[1] == b'f' && file[2] == b'r';
+    let is_special = name[0] == b'_' && name[1] == b'_';
+    file[0] == b'<' && !is_frozen && !is_special
+}

@@ -43,13 +43,20 @@ pub const FIELDS: [fn(&mut Offsets) -> &mut u32; 21] = [
     |o| &mut o.unicode_ascii_data,
 ];
 
+/// Position of `interpreter_state.code_object_generation`, in 3.14 and 3.15.
+const CODE_GENERATION: usize = 160;
+
 /// Where each of [`FIELDS`] stands in the structure of one minor version.
 pub type Positions = [u16; FIELDS.len()];
 
 /// The fields of a version with their positions.
 fn fields(row: &Row) -> impl Iterator<Item = (usize, fn(&mut Offsets) -> &mut u32)> {
     let positions = row.debug_offsets.into_iter().flatten();
-    positions.zip(FIELDS).map(|(&at, field)| (at.into(), field))
+    let listed = positions.zip(FIELDS).map(|(&at, field)| (at.into(), field));
+    let generation: fn(&mut Offsets) -> &mut u32 =
+        |o| o.interpreter_code_generation.get_or_insert(0);
+    let has_generation = row.offsets.interpreter_code_generation.is_some();
+    listed.chain(has_generation.then_some((CODE_GENERATION, generation)))
 }
 
 /// What its head says.

@@ -13,6 +13,9 @@ use super::versions::{Offsets, Row, ThreadKey};
 /// word of its `struct pthread_key_data` (nptl/descr.h, unchanged since 2.4).
 pub const PTHREAD_DATA_GLIBC_X86_64: u32 = 0x310 + 8;
 
+/// `PyThreadState.interp`, in all versions (Include/pystate.h).
+pub const TSTATE_INTERP: u32 = 16;
+
 /// Largest frame that is read: the window of the walk ends with at most this much over a page.
 const FRAME_BYTES: u32 = 256;
 
@@ -30,7 +33,11 @@ pub struct Addresses {
 /// The layout of a process. None when an offset is impossible (they may come from the process).
 pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayout> {
     let o = offsets;
-    let tstate = span([word(o.tstate_frame), word(o.tstate_thread_id)]);
+    let interp = match o.interpreter_code_generation {
+        Some(_) => TSTATE_INTERP,
+        None => o.tstate_frame,
+    };
+    let tstate = span([word(o.tstate_frame), word(o.tstate_thread_id), word(interp)]);
     let frame_end = [
         word(o.frame_code),
         word(o.frame_previous),
@@ -88,7 +95,9 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         unicode_compact_data: short(o.unicode_compact_data)?,
         bytes_size: short(o.bytes_size)?,
         bytes_data: short(o.bytes_data)?,
-        _padding: [0; 3],
+        tstate_interp: short(TSTATE_INTERP)?,
+        code_generation: short(o.interpreter_code_generation.unwrap_or(0))?,
+        _padding: 0,
     })
 }
 

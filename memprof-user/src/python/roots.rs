@@ -2,6 +2,7 @@
 //! by itself.
 
 use super::image::OldGlobals;
+use super::layout::TSTATE_INTERP;
 use super::versions::Offsets;
 use crate::target::ReadMemory;
 
@@ -46,8 +47,6 @@ impl Roots {
     }
 }
 
-/// `PyThreadState.interp`, in all versions (Include/pystate.h).
-const TSTATE_INTERP: u64 = 16;
 /// `tcbhead_t.self` of glibc on x86-64 (sysdeps/x86_64/nptl/tls.h): the thread pointer points to
 /// itself here.
 const THREAD_SELF: u64 = 16;
@@ -83,7 +82,7 @@ fn is_interpreter(memory: &impl ReadMemory, offsets: &Offsets, address: u64) -> 
     let word = |at: u64, offset: u64| memory.word(at.wrapping_add(offset));
     let proved = || {
         let tstate = word(address, offsets.interpreter_threads_head.into())?;
-        let interpreter = word(tstate, TSTATE_INTERP)?;
+        let interpreter = word(tstate, TSTATE_INTERP.into())?;
         let thread = word(tstate, offsets.tstate_thread_id.into())?;
         let itself = word(thread, THREAD_SELF)?;
         Some(interpreter == address && itself == thread)

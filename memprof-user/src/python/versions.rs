@@ -26,6 +26,8 @@ pub struct Offsets {
     pub interpreter_next: u32,
     /// `PyInterpreterState.tstate_head` (`.threads.head` from 3.11)
     pub interpreter_threads_head: u32,
+    /// `PyInterpreterState._code_object_generation` (3.14+)
+    pub interpreter_code_generation: Option<u32>,
     /// `PyThreadState.next`
     pub tstate_next: u32,
     /// `PyThreadState.frame` / `.cframe` / `.current_frame`
@@ -127,6 +129,7 @@ const PY_3_6: Row = Row {
         runtime_tstate_current: None,
         interpreter_next: 0,
         interpreter_threads_head: 8,
+        interpreter_code_generation: None,
         tstate_next: 8,
         tstate_frame: 24,
         tstate_thread_id: 152,
@@ -284,6 +287,7 @@ const PY_3_14: Row = Row {
         // As for 3.13; of 3.14.10.
         runtime_auto_tss_key: 2336,
         interpreter_next: 7272,
+        interpreter_code_generation: Some(7992),
         frame_owner: Some(74),
         code_adaptive: Some(208),
         ..PY_3_13.offsets
@@ -301,6 +305,7 @@ const PY_3_15: Row = Row {
         runtime_auto_tss_key: 0,
         interpreter_next: 7264,
         interpreter_threads_head: 7336,
+        interpreter_code_generation: Some(7944),
         tstate_thread_id: 176,
         ..PY_3_14.offsets
     },
