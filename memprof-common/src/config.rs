@@ -1,6 +1,7 @@
 //! What the user side hands to the kernel side: kernel offsets, and the map values that both
 //! read and write.
 
+use crate::HUGE_PAGE_BYTES;
 use crate::layout::PythonLayout;
 use crate::records::{Growth, Header, kind, member};
 
@@ -63,8 +64,8 @@ pub struct KernelConfig {
     pub mm_exe_file: u32,
     /// `mm_struct.start_code`
     pub mm_start_code: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
+    /// `mm_struct.context.ctx_id` (x86-64): a number that no other address space ever has
+    pub mm_context_id: u32,
 }
 const _: () = assert!(size_of::<KernelConfig>() == 112);
 
@@ -147,8 +148,38 @@ pub struct Process {
     /// Goes into ids of stacks; another one for each fork and exec, so that a reused pid or a new
     /// program never meets an old stack.
     pub generation: u32,
+    /// Number of its address space (`mm_struct.context.ctx_id`); 0 when `mm` is.
+    pub mm_id: u64,
+    /// Pid of the process whose address space this one uses (vfork); 0: it has its own.
+    pub borrows: u32,
+    /// Changes of its count of pages, of any sign; wraps. While it stands still, so does RSS.
+    pub events: u32,
+    /// Of these, growth by faults; wraps.
+    pub faults: u32,
+    /// Changes of which neither a fault nor a call says the place (reclaim, truncation, another
+    /// process's hand), and records of this process that were lost; wraps. When it moves, only
+    /// the page tables know what is resident.
+    pub unexplained: u32,
 }
-const _: () = assert!(size_of::<Process>() == 112 + 8 + 32 + 24 + 88 + 8);
+const _: () = assert!(size_of::<Process>() == 112 + 8 + 32 + 24 + 88 + 8 + 24);
+
+/// Entries of the `SPACES` map, a power of two.
+pub const SPACE_SLOTS: u32 = 1 << 16;
+
+/// Value of the `SPACES` map: whose an address space is. Found by [`Process::mm_id`] modulo
+/// [`SPACE_SLOTS`], there or in the next entry: ids count up, so that two meet only when one
+/// process has outlived 65536 others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct WatchedSpace {
+    /// [`Process::mm_id`]; 0: free.
+    pub mm_id: u64,
+    /// Its process.
+    pub pid: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+}
+const _: () = assert!(size_of::<WatchedSpace>() == 16);
 
 /// Value of the `LAYOUTS` map, keyed by pid: a layout found after the process was traced (it has
 /// just been executed), for the kernel side to take over. It writes its own entry in `PROCESSES`
@@ -260,8 +291,6 @@ pub struct Fault {
     pub error_code: u32,
     /// Its address.
     pub address: u64,
-    /// Id of a stack that the user side has: the last one of the thread here.
-    pub stack: u64,
     /// Page of a write to a protected page, until its fault is over: growth, if the count of
     /// anonymous pages rises; otherwise the page stopped being shared (copy-on-write), as the
     /// thread's next event shows. 0: none.
@@ -273,7 +302,7 @@ pub struct Fault {
     /// See `written_op`.
     pub written_stack: u64,
 }
-const _: () = assert!(size_of::<Fault>() == 56);
+const _: () = assert!(size_of::<Fault>() == 48);
 
 /// Value of the `THREADS` map, keyed by tid: one a thread of a traced process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -285,7 +314,32 @@ pub struct Thread {
     pub syscall: u32,
     /// Its first four arguments.
     pub arguments: [u64; 4],
+    /// First byte of the range that it was announced to take away.
+    pub announced_start: u64,
+    /// Bytes of it; 0: none was announced.
+    pub announced_len: u64,
     /// Pages by member that became resident inside it without a fault (populate).
     pub populated_pages: [u32; member::COUNT],
+    /// [`Process::faults`] when it was announced.
+    pub faults: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
 }
-const _: () = assert!(size_of::<Thread>() == 8 + 32 + 16);
+const _: () = assert!(size_of::<Thread>() == 8 + 32 + 16 + 16 + 8);
+
+/// `mremap` (arch/x86/entry/syscalls/syscall_64.tbl).
+pub const MREMAP: u32 = 25;
+
+impl Thread {
+    /// It is inside a call that takes pages away in a place that the call's records tell: an
+    /// announced range, or what mremap moves onto. `huge`: a huge page goes, of which the range
+    /// may be a part only.
+    #[inline(always)]
+    pub fn takes_away(&self, huge: bool) -> bool {
+        let edges = self.announced_start | self.announced_start.wrapping_add(self.announced_len);
+        if huge && edges & (HUGE_PAGE_BYTES - 1) != 0 {
+            return false;
+        }
+        self.announced_len != 0 || self.syscall == MREMAP + 1
+    }
+}

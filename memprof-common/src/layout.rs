@@ -112,8 +112,9 @@ pub struct PythonLayout {
     /// `PyInterpreterState._code_object_generation` (u64, 3.14+), which changes whenever a code
     /// object dies; 0 where there is none.
     pub code_generation: u16,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u16,
+    /// `co_version` (u32, 3.12+): another one for each code object of a process, or 0. 0: the
+    /// version has none.
+    pub code_version: u16,
 }
 
 const _: () = assert!(size_of::<PythonLayout>() == 112);

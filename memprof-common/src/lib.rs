@@ -14,13 +14,15 @@ pub mod loss;
 pub mod records;
 pub mod walk;
 
-pub use config::{Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Process, Thread};
+pub use config::{
+    Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Process, Thread, WatchedSpace,
+};
 pub use layout::PythonLayout;
 pub use loss::Loss;
 
 /// Version of every layout in this crate. Stands in the BPF object (symbol `ABI`) and in the
 /// binary; the loader compares them.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Bytes in a page. x86-64 has one size; the kernel side is built for x86-64 only so far.
 pub const PAGE_BYTES: u64 = 4096;

@@ -54,6 +54,9 @@ pub mod flag {
     pub const UNPLACED: u32 = 16;
     /// Not growth: the pages were there, and stopped being shared when they were written.
     pub const UNSHARED: u32 = 32;
+    /// Growth by another process's hand (process_vm_writev, ptrace) or by a thread of the kernel's
+    /// (khugepaged): `tid` is not one of this process.
+    pub const FOREIGN: u32 = 128;
 }
 
 /// Values of `Header::op` of a [`Growth`]: what the walk found.
@@ -97,7 +100,8 @@ pub struct Growth {
     /// Id of the stack, 0 without one.
     pub stack: u64,
     /// Pages that became resident; equals `(end - start) / PAGE_BYTES` unless
-    /// [`flag::WITHIN`] or [`flag::UNPLACED`] is set.
+    /// [`flag::WITHIN`] or [`flag::UNPLACED`] is set. 0 with `WITHIN`: another thread's event has
+    /// counted them, so that only their place is told here.
     pub pages: u32,
     /// Events of the kernel that were merged into this record.
     pub events: u32,
@@ -216,6 +220,9 @@ pub mod space_op {
     pub const UNMAP_FAILED: u16 = 3;
     /// A file was mapped executable in a process without layout: look for an interpreter.
     pub const MAP_EXECUTABLE: u16 = 4;
+    /// While the range was being given back, other threads touched the address space: only the
+    /// page tables know what is in it now.
+    pub const RESCAN: u16 = 5;
 }
 
 /// A system call changed the address space.

@@ -100,7 +100,7 @@ const LAYOUT: PythonLayout = PythonLayout {
     bytes_data: 32,
     tstate_interp: 16,
     code_generation: 0,
-    _padding: 0,
+    code_version: 92,
 };
 
 fn frame(memory: &mut Words, address: u64, code: u64, previous: u64, instr: u64, owner: u8) {

@@ -19,7 +19,8 @@ pub type Object = Buffer<CODE_OBJECT_BYTES>;
 /// Room for a [`Code`] record.
 pub type Record = WithTail<Code, u8, LINETABLE_BYTES>;
 
-/// Reads a code object and mixes what identifies it.
+/// Reads a code object and mixes what identifies it as far as one read tells: where its name,
+/// its file's name and its line table are.
 #[inline(always)]
 pub fn read(layout: &PythonLayout, object: &mut Object, address: u64) -> Option<u64> {
     if !object.fill(address, layout.code_bytes as u32) {
@@ -29,7 +30,23 @@ pub fn read(layout: &PythonLayout, object: &mut Object, address: u64) -> Option<
     hash = walk::mix(hash, object.word(layout.code_filename as u32));
     hash = walk::mix(hash, object.word(layout.code_linetable as u32));
     hash = walk::mix(hash, object.int(layout.code_firstlineno as u32) as u64);
+    if layout.code_version != 0 {
+        hash = walk::mix(hash, object.int(layout.code_version as u32) as u64);
+    }
     Some(walk::finish(hash))
+}
+
+/// What identifies the code object that [`read`] left in `object`, with the names themselves: a
+/// new name may stand where an old one was.
+#[inline(always)]
+pub fn identity(layout: &PythonLayout, object: &Object, by_one_read: u64) -> u64 {
+    // PyASCIIObject.hash stands behind the length; names of code objects are interned, so that
+    // it is there.
+    let at = layout.unicode_length as u64 + 8;
+    let name = object.word(layout.code_name as u32);
+    let filename = object.word(layout.code_filename as u32);
+    let hash = walk::mix(by_one_read, user_word(name.wrapping_add(at)));
+    walk::finish(walk::mix(hash, user_word(filename.wrapping_add(at))))
 }
 
 /// Reads a `str` of at most `CAPACITY` bytes into `buffer`.

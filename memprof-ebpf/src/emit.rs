@@ -18,7 +18,7 @@ use memprof_common::{
 };
 
 use crate::{
-    maps::{EVENTS, WithTail, lose},
+    maps::{self, EVENTS, WithTail, lose},
     repeat::{self, Rounds},
 };
 
@@ -80,7 +80,7 @@ fn send_growth(growth: &Growth) {
             entry.write(*growth);
             entry.submit(flags);
         }
-        None => lose(Loss::RingGrowth),
+        None => lost(Loss::RingGrowth, growth.header.pid),
     }
 }
 
@@ -235,7 +235,16 @@ pub fn address_space(record: &AddressSpace) {
             entry.write(*record);
             entry.submit(flags);
         }
-        None => lose(Loss::RingControl),
+        None => lost(Loss::RingControl, record.header.pid),
+    }
+}
+
+/// Counts a record that found no room, and tells of whom.
+#[inline(always)]
+fn lost(loss: Loss, pid: u32) {
+    lose(loss);
+    if let Some(process) = maps::process(pid) {
+        process.unexplained += 1;
     }
 }
 

@@ -8,9 +8,9 @@ use aya_ebpf::{
     },
     programs::BtfTracePointContext,
 };
-use memprof_common::{ImageKey, Process, records::member};
+use memprof_common::{ImageKey, Loss, Process, WatchedSpace, records::member};
 
-use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config};
+use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config, lose};
 
 /// x86-64 `struct pt_regs` (arch/x86/include/asm/ptrace.h): fixed by the system-call ABI.
 pub mod regs {
@@ -77,10 +77,18 @@ pub fn mm_of(task: Structure) -> Structure {
     task.follow(config!(task_mm) as usize)
 }
 
-/// True from the moment at which the thread begins to end: `PF_EXITING` (include/linux/sched.h).
+/// Bits of `task_struct.flags` (include/linux/sched.h).
+pub mod task_flag {
+    /// `PF_EXITING`: the thread has begun to end.
+    pub const EXITING: u32 = 0x4;
+    /// `PF_MEMALLOC`: it reclaims memory, for itself (in the middle of a fault, often) or for all.
+    pub const MEMALLOC: u32 = 0x800;
+}
+
+/// Bits of [`task_flag`].
 #[inline(always)]
-pub fn exiting(task: Structure) -> bool {
-    task.field::<u32>(config!(task_flags) as usize) & 0x4 != 0
+pub fn task_flags(task: Structure) -> u32 {
+    task.field(config!(task_flags) as usize)
 }
 
 /// Base of the thread's TLS block.
@@ -252,9 +260,67 @@ pub fn shared_anon_pages(mm: Structure) -> i64 {
     mm.field(counter + config!(percpu_counter_count) as usize)
 }
 
+/// The number of an address space, which no other one ever has.
+#[inline(always)]
+pub fn space_id(mm: Structure) -> u64 {
+    mm.field(config!(mm_context_id) as usize)
+}
+
+/// Pid of the traced process whose address space this is.
+#[inline(always)]
+pub fn watched(mm: Structure) -> Option<u32> {
+    let id = space_id(mm);
+    for next in 0..2 {
+        let space = maps::space(id + next)?;
+        if space.mm_id == id {
+            return Some(space.pid);
+        }
+    }
+    None
+}
+
+/// Enters an address space for [`watched`].
+#[inline(always)]
+fn watch(id: u64, pid: u32) {
+    for next in 0..2 {
+        let Some(space) = maps::space(id + next) else {
+            return;
+        };
+        if space.mm_id == 0 || space.mm_id == id {
+            *space = WatchedSpace {
+                mm_id: id,
+                pid,
+                _padding: 0,
+            };
+            return;
+        }
+    }
+    lose(Loss::MapFull);
+}
+
+/// Takes it out.
+#[inline(always)]
+pub fn unwatch(process: &mut Process) {
+    let id = process.mm_id;
+    process.mm_id = 0;
+    if id == 0 {
+        return;
+    }
+    for next in 0..2 {
+        let Some(space) = maps::space(id + next) else {
+            return;
+        };
+        if space.mm_id == id {
+            space.mm_id = 0;
+        }
+    }
+}
+
 /// Takes the address space's counts as they are: what follows is growth.
 #[inline(always)]
-pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] {
+pub fn count_from(process: &mut Process, mm: Structure, pid: u32) -> [i64; member::COUNT] {
+    process.mm_id = space_id(mm);
+    watch(process.mm_id, pid);
     let pages = [
         resident_pages(mm, member::FILE),
         resident_pages(mm, member::ANON),
@@ -270,13 +336,13 @@ pub fn count_from(process: &mut Process, mm: Structure) -> [i64; member::COUNT] 
 /// Counts a process that was attached to, before the fault or the call that is beginning changes
 /// anything. The user side cannot: it knows no `mm_struct`.
 #[inline(always)]
-pub fn meet(process: &mut Process) {
+pub fn meet(process: &mut Process, pid: u32) {
     if process.mm != 0 {
         return;
     }
     let mm = mm_of(current());
     if !mm.is_null() {
-        count_from(process, mm);
+        count_from(process, mm, pid);
     }
 }
 

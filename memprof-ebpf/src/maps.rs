@@ -11,8 +11,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use memprof_common::{
-    Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread,
-    config::FAULT_SLOTS,
+    Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
+    config::{FAULT_SLOTS, SPACE_SLOTS},
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
@@ -50,7 +50,7 @@ pub static CONFIG: KernelConfig = KernelConfig {
     super_dev: 0,
     mm_exe_file: 0,
     mm_start_code: 0,
-    _padding: 0,
+    mm_context_id: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -91,6 +91,15 @@ pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
 /// The faults that threads are in, by tid modulo [`FAULT_SLOTS`].
 #[map]
 pub static FAULTS: Array<Fault> = Array::with_max_entries(FAULT_SLOTS, 0);
+
+/// Address spaces of traced processes, by their number: an array, since every change of RSS on
+/// the machine looks here.
+#[map]
+pub static SPACES: Array<WatchedSpace> = Array::with_max_entries(SPACE_SLOTS, 0);
+
+/// Pid of the process that was last to stop sharing a page; see [`crate::unshare`].
+#[map]
+pub static UNSHARER: Array<u32> = Array::with_max_entries(1, 0);
 
 /// A stack that the user side has, and what tells that it is still the same.
 #[repr(C)]
@@ -210,6 +219,29 @@ fn value<T>(found: Option<*mut T>) -> Option<&'static mut T> {
 #[inline(always)]
 pub fn process(pid: u32) -> Option<&'static mut Process> {
     value(PROCESSES.get_ptr_mut(pid))
+}
+
+/// The process whose memory a traced process uses, and its pid: its own, but for a child of
+/// vfork that has not executed a program yet.
+#[inline(always)]
+pub fn memory_of(pid: u32) -> Option<(&'static mut Process, u32)> {
+    let own = process(pid)?;
+    match own.borrows {
+        0 => Some((own, pid)),
+        owner => Some((process(owner)?, owner)),
+    }
+}
+
+/// An entry of [`SPACES`].
+#[inline(always)]
+pub fn space(number: u64) -> Option<&'static mut WatchedSpace> {
+    value(SPACES.get_ptr_mut(number as u32 % SPACE_SLOTS))
+}
+
+/// See [`UNSHARER`].
+#[inline(always)]
+pub fn unsharer() -> Option<&'static mut u32> {
+    value(UNSHARER.get_ptr_mut(0))
 }
 
 /// A thread of a traced process.

@@ -143,16 +143,9 @@ pub fn adopt_layout(process: &mut Process, pid: u32) {
     let _ = LAYOUTS.remove(pid);
 }
 
-/// Walks the current thread's stack and makes sure that the user side knows it; `sent` is the id
-/// of a stack that it does know.
+/// Walks the current thread's stack and makes sure that the user side knows it.
 #[inline(always)]
-pub fn capture(
-    process: &mut Process,
-    sent: u64,
-    pid: u32,
-    tid: u32,
-    thread_pointer: u64,
-) -> Captured {
+pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -> Captured {
     let none = |op| Captured { op, id: 0 };
     adopt_layout(process, pid);
     if process.layout.thread_source == thread_source::NONE {
@@ -352,10 +345,11 @@ impl Rounds for Codes<'_> {
             generation: self.process.generation,
             address: frame.code_address(),
         };
-        let Some(identity) = code::read(layout, code_object, key.address) else {
+        let Some(read) = code::read(layout, code_object, key.address) else {
             lose(Loss::CodeFailed);
             return ControlFlow::Continue(());
         };
+        let identity = code::identity(layout, code_object, read);
         *identities = walk::mix(*identities, identity);
         // The outermost frame's code object lives as long as its thread.
         let is_inner = index + 1 < stack.head.depth;

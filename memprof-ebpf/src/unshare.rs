@@ -19,8 +19,7 @@ use crate::{
 #[inline(always)]
 pub fn written(process: &mut Process, fault: &mut Fault, pid: u32, address: u64, kind: u32) {
     let tid = fault.tid;
-    let captured = stack::capture(process, fault.stack, pid, tid, thread_pointer(current()));
-    fault.stack = captured.id;
+    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
     fault.written_stack = captured.id;
     fault.written_op = captured.op as u32;
     fault.written_in_kernel = (kind == fault::KERNEL) as u32;
@@ -63,7 +62,25 @@ pub fn settle(process: &mut Process, fault: &mut Fault, pid: u32) {
         member: member::ANON,
         _padding: 0,
     };
+    in_turn(pid);
     emit::growth(process, &mut growth, RepState::default());
+}
+
+/// Sends what another process has pending: of two that write one shared page, the first one
+/// copies it and the other one keeps it, so the order of their records tells who did.
+#[inline(always)]
+fn in_turn(pid: u32) {
+    let Some(last) = maps::unsharer() else {
+        return;
+    };
+    let other = *last;
+    if other == pid {
+        return;
+    }
+    *last = pid;
+    if let Some(process) = maps::process(other) {
+        emit::flush(process, other);
+    }
 }
 
 /// [`settle`] for a thread that does something else than fault.

@@ -109,7 +109,7 @@ fn the_sums_are_the_kernel_s() {
         let mut pagemap = Pagemap::open_by(pid, method).unwrap();
         let mut runs = 0;
         let sums = pagemap
-            .address_space(&mappings, |mapping, run| {
+            .address_space(&mappings, &[0..u64::MAX], |mapping, run| {
                 assert!(mapping.start <= run.start && run.end <= mapping.end);
                 runs += 1;
             })

@@ -61,8 +61,6 @@ pub struct Row {
     pub differences: Vec<String>,
     /// The largest difference in pages that is not from a case before: RSS, places, copies.
     pub worst: [u64; 3],
-    /// The same of anonymous memory alone: RSS, places.
-    pub worst_anon: [u64; 2],
 }
 
 /// What was known of the processes at the last stop.
@@ -79,8 +77,6 @@ struct Off {
     rss: [i64; 3],
     /// Pages believed and not there, there and not believed, of another kind.
     places: [u64; 3],
-    /// Pages believed anonymous that are not, or the other way round.
-    anon_places: u64,
 }
 
 /// A program that is walked through.
@@ -235,11 +231,6 @@ impl<'a> Walk<'a> {
         let new = off.beyond(carried);
         row.worst[0] = row.worst[0].max(new[0]);
         row.worst[1] = row.worst[1].max(new[1]);
-        let anon = [
-            off.rss[0].abs_diff(carried.rss[0]),
-            off.anon_places.abs_diff(carried.anon_places),
-        ];
-        row.worst_anon = [0, 1].map(|i: usize| row.worst_anon[i].max(anon[i]));
         if let Some((before, copied)) = copied {
             let got = believed.cow_bytes.saturating_sub(before);
             // 2 % is the bound; 4 pages for one that was copied twice since the last stop.
@@ -322,19 +313,12 @@ impl Off {
     }
 
     fn of(believed: &Believed, rss: Rss, truth: &PageSet) -> Off {
-        let anon = |page| truth.get(page).is_some_and(|page| page.kind == Kind::Anon);
         let less = |got: u64, want: u64| (got.cast_signed() - want.cast_signed()) / PAGE as i64;
         let pages = believed.pages();
         let gone = pages.keys().filter(|page| !truth.contains_key(page));
         let missing = truth.keys().filter(|page| !pages.contains_key(page));
         let other = |page, kind| truth.get(page).is_some_and(|page| page.kind != kind);
         let kind = pages.iter().filter(|&(page, &kind)| other(page, kind));
-        let believed_anon = |page| pages.get(page) == Some(&Kind::Anon);
-        let anon_places = pages
-            .keys()
-            .chain(truth.keys().filter(|page| !pages.contains_key(page)))
-            .filter(|page| anon(page) != believed_anon(page))
-            .count();
         Off {
             rss: [
                 less(believed.rss.anon, rss.anon),
@@ -342,7 +326,6 @@ impl Off {
                 less(believed.rss.shmem, rss.shmem),
             ],
             places: [gone.count(), missing.count(), kind.count()].map(|pages| pages as u64),
-            anon_places: anon_places as u64,
         }
     }
 }
@@ -374,18 +357,18 @@ impl Compared {
         self.rows.iter().map(|(_, row)| row.checkpoints).sum()
     }
 
-    /// Prints the table; panics when the amount or the places of anonymous memory differed in one
-    /// of `cases`, with its first differences. A case that began with another one's error is not blamed for it.
+    /// Prints the table; panics when an amount, a place or a copy differed anywhere, with the first
+    /// differences of each case. A case that began with another one's error is not blamed for it.
     #[track_caller]
-    pub fn assert_anon_exact(&self, cases: &[&str]) {
+    pub fn assert_exact(&self) {
         let mut table =
-            String::from("case                          checkpoints  rss  anon  places  cow\n");
+            String::from("case                          checkpoints  rss  places  cow\n");
         for (case, row) in &self.rows {
             let [rss, places, cow] = row.worst;
             let _ = writeln!(
                 table,
-                "{case:30}{:11}{rss:5}{:6}{places:8}{cow:5}",
-                row.checkpoints, row.worst_anon[0]
+                "{case:30}{:11}{rss:5}{places:8}{cow:5}",
+                row.checkpoints
             );
         }
         let _ = writeln!(
@@ -398,7 +381,7 @@ impl Compared {
         let told: Vec<&str> = self
             .rows
             .iter()
-            .filter(|(case, row)| cases.contains(&case.as_str()) && row.worst_anon != [0, 0])
+            .filter(|(_, row)| row.worst != [0; 3])
             .flat_map(|(_, row)| row.differences.iter().take(6))
             .map(String::as_str)
             .collect();

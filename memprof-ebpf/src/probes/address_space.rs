@@ -151,7 +151,7 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
     let Some(thread) = maps::thread(tid) else {
         return;
     };
-    let Some(process) = maps::process(pid) else {
+    let Some((process, pid)) = maps::memory_of(pid) else {
         return;
     };
     let registers = Structure::argument(&ctx, 0);
@@ -161,13 +161,16 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
         registers.field(regs::DX),
         registers.field(regs::R10),
     ];
-    meet(process);
+    meet(process, pid);
     unshare::settle_thread(process, pid, tid);
     thread.syscall = id as u32 + 1;
     forget_fault(tid);
     thread.arguments = arguments;
     thread.populated_pages = [0; member::COUNT];
+    thread.announced_len = 0;
+    thread.faults = process.faults;
     if let Some(range) = taken_away(id, &arguments) {
+        (thread.announced_start, thread.announced_len) = range;
         send(process, pid, tid, space_op::UNMAP, range, (0, 0));
     }
 }
@@ -184,7 +187,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
     let Some(thread) = maps::thread(tid) else {
         return;
     };
-    let Some(process) = maps::process(pid) else {
+    let Some((process, pid)) = maps::memory_of(pid) else {
         return;
     };
     if thread.syscall != id as u32 + 1 {
@@ -194,18 +197,18 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
     let result: u64 = ctx.arg(1);
     let arguments = thread.arguments;
     let [first, second, third, fourth] = arguments;
+    let announced = (thread.announced_start, thread.announced_len);
+    thread.announced_len = 0;
     if result >= ERRORS {
-        if taken_away(id, &arguments).is_some() {
-            send(
-                process,
-                pid,
-                tid,
-                space_op::UNMAP_FAILED,
-                (first, second),
-                (0, 0),
-            );
+        if announced.1 != 0 {
+            send(process, pid, tid, space_op::UNMAP_FAILED, announced, (0, 0));
         }
+        // What it did before it failed stays done.
+        populated(process, thread, pid, tid, id, None);
         return;
+    }
+    if announced.1 != 0 && thread.faults != process.faults {
+        send(process, pid, tid, space_op::RESCAN, announced, (0, 0));
     }
     match id {
         call::MREMAP => {
@@ -243,28 +246,36 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
         }
         _ => {}
     }
-    populated(process, thread, pid, tid, id, result);
+    populated(process, thread, pid, tid, id, Some(result));
 }
 
 /// Sends what became resident inside the call without a fault: MAP_POPULATE, mlock,
-/// MADV_POPULATE_*, or any growing call of a process under mlockall.
+/// MADV_POPULATE_*, or any growing call of a process under mlockall. `result` is None when the
+/// call failed midway.
 #[inline(always)]
-fn populated(process: &mut Process, thread: &Thread, pid: u32, tid: u32, id: i64, result: u64) {
+fn populated(
+    process: &mut Process,
+    thread: &Thread,
+    pid: u32,
+    tid: u32,
+    id: i64,
+    result: Option<u64>,
+) {
     let pages = thread.populated_pages;
     if pages[0] | pages[1] | pages[3] == 0 {
         return;
     }
     let [first, second, third, _] = thread.arguments;
-    let (start, end) = match id {
-        call::MMAP => (result, result.wrapping_add(pages_up(second))),
-        call::MREMAP => (result, result.wrapping_add(pages_up(third))),
-        call::BRK | call::MLOCKALL => (0, 0),
+    let (start, end) = match (id, result) {
+        (call::MMAP, Some(result)) => (result, result.wrapping_add(pages_up(second))),
+        (call::MREMAP, Some(result)) => (result, result.wrapping_add(pages_up(third))),
+        (call::MMAP | call::MREMAP | call::BRK | call::MLOCKALL, _) => (0, 0),
         _ => {
             let start = first & !(PAGE_BYTES - 1);
             (start, pages_up(first.wrapping_add(second)))
         }
     };
-    let captured = stack::capture(process, 0, pid, tid, thread_pointer(current()));
+    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
     // The walk's own reads may have faulted.
     forget_fault(tid);
     let mut send = |which: u32, pages: u32| {

@@ -31,15 +31,15 @@ fn remember(address: u64, error_code: u64, kind: u32) {
     };
     if fault.tid != tid {
         // This thread's first fault, or a thread with which it shares the entry came between.
-        let Some(process) = maps::process(pid) else {
+        let Some((process, pid)) = maps::memory_of(pid) else {
             return;
         };
-        meet(process);
+        meet(process, pid);
         fault.tid = tid;
         fault.written_page = 0;
     }
     if fault.written_page != 0 || may_unshare(error_code) {
-        let Some(process) = maps::process(pid) else {
+        let Some((process, pid)) = maps::memory_of(pid) else {
             return;
         };
         unshare::settle(process, fault, pid);

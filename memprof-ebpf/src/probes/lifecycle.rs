@@ -13,7 +13,7 @@ use memprof_common::{
 
 use crate::{
     emit, images,
-    kernel::{Structure, count_from, mm_of},
+    kernel::{Structure, count_from, mm_of, unwatch},
     maps::{self, PROCESSES, THREADS, config, lose},
     stack, unshare,
 };
@@ -79,6 +79,11 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     unshare::settle_thread(process, parent, bpf_get_current_pid_tgid() as u32);
     emit::flush(process, parent);
     stack::adopt_layout(process, parent);
+    let owner = if process.borrows == 0 {
+        parent
+    } else {
+        process.borrows
+    };
     let inherited: &Process = process;
     if PROCESSES.insert(pid, inherited, 0).is_err() {
         lose(Loss::MapFull);
@@ -94,12 +99,19 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     if mm.is_null() {
         return;
     }
-    let rss_pages = count_from(child, mm);
+    let shares_memory = clone_flags & CLONE_VM != 0;
+    let rss_pages = if shares_memory {
+        child.borrows = owner;
+        child.rss_pages
+    } else {
+        child.borrows = 0;
+        count_from(child, mm, pid)
+    };
     new_thread(tid, pid);
     emit::task(&Task {
         header: header(task_op::FORK, pid, tid),
         other: parent,
-        shares_memory: (clone_flags & CLONE_VM != 0) as u32,
+        shares_memory: shares_memory as u32,
         rss_pages,
     });
     debug!(&ctx, "fork: {} -> {}", parent, pid);
@@ -128,7 +140,11 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     if mm.is_null() {
         return;
     }
-    let rss_pages = count_from(process, mm);
+    if process.borrows == 0 {
+        unwatch(process);
+    }
+    process.borrows = 0;
+    let rss_pages = count_from(process, mm, pid);
     emit::task(&Task {
         header: header(task_op::EXEC, pid, pid),
         other: process.generation,
@@ -163,6 +179,9 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
         shares_memory: 0,
         rss_pages: process.rss_pages,
     });
+    if process.borrows == 0 {
+        unwatch(process);
+    }
     let _ = PROCESSES.remove(pid);
     debug!(&ctx, "exit: {} status {}", pid, status);
 }

@@ -4,23 +4,26 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
 use memprof_common::{
-    HUGE_PAGE_BYTES, PAGE_BYTES, Process,
+    Fault, HUGE_PAGE_BYTES, PAGE_BYTES, Process,
     config::{RepState, error_code, fault},
-    records::{Growth, Header, flag, kind, member},
+    records::{Growth, Header, flag, kind, member, walk_result},
 };
 
 use crate::{
     emit,
     kernel::{
-        Structure, current, exiting, in_system_call, registers, regs, resident_pages,
-        shared_anon_pages, thread_pointer,
+        Structure, current, in_system_call, registers, regs, resident_pages, shared_anon_pages,
+        task_flag, task_flags, thread_pointer, watched,
     },
     maps::{self, config},
     memory::read_user,
     stack,
+    unshare::may_unshare,
 };
 
 /// Pages of a huge page.
@@ -35,44 +38,64 @@ const LARGEST_WINDOW_SHIFT: u32 = (HUGE_PAGE_BYTES / FAULT_AROUND_BYTES).trailin
 
 #[btf_tracepoint(function = "rss_stat")]
 pub fn rss_stat(ctx: BtfTracePointContext) {
-    let id = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((id >> 32) as u32, id as u32);
-    let Some(fault) = maps::fault(tid) else {
-        return;
-    };
-    let Some(process) = maps::process(pid) else {
-        return;
-    };
     let mm = Structure::argument(&ctx, 0);
     let which = ctx.arg::<i32>(1) as u32;
     if which == member::SWAP || which >= member::COUNT as u32 {
         return;
     }
+    let id = bpf_get_current_pid_tgid();
+    let (pid, tid) = ((id >> 32) as u32, id as u32);
+    if let Some(fault) = maps::fault(tid)
+        && let Some((process, pid)) = maps::memory_of(pid)
+        && process.mm == mm.address()
+    {
+        own(process, fault, mm, which, (pid, tid));
+    } else if let Some(pid) = watched(mm) {
+        foreign(mm, which, (pid, tid));
+    }
+}
+
+/// A change that the process itself has made.
+#[inline(always)]
+fn own(
+    process: &mut Process,
+    fault: &mut Fault,
+    mm: Structure,
+    which: u32,
+    (pid, tid): (u32, u32),
+) {
     let task = current();
-    if process.mm != mm.address() {
-        // Of a child being forked or a program being executed.
+    let registers = registers(task);
+    let flags = task_flags(task);
+    if flags & task_flag::EXITING != 0 {
+        // The whole address space goes: no growth, whatever the last fault was. The counts stay
+        // as they were before, for the record of the exit.
         return;
     }
-
-    let registers = registers(task);
+    process.events += 1;
+    if flags & task_flag::MEMALLOC != 0 {
+        // In want of memory it takes pages away, whosesoever: here, its own.
+        recount(process, mm, which);
+        unexplained(process, pid);
+        return;
+    }
     let (at, address) = if fault.tid == tid {
         (fault.kind, fault.address)
     } else {
         (fault::NONE, 0)
     };
-    if exiting(task) {
-        // The whole address space goes: no growth, whatever the last fault was. The counts stay
-        // as they were before, for the record of the exit.
-        return;
-    }
     let placed = match at {
         fault::USER => !in_system_call(registers),
         fault::KERNEL => true,
         _ => false,
     };
-    if placed && which == member::ANON {
-        // The write to a protected page was growth: the zero page's, or a private file page's.
-        fault.written_page = 0;
+    if placed {
+        process.faults += 1;
+        if which == member::ANON {
+            // The write to a protected page was growth: the zero page's, or a private file
+            // page's.
+            fault.written_page = 0;
+        }
     }
     let delta = grown(process, mm, which, placed);
     let mut rep = RepState::default();
@@ -83,15 +106,14 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         }
     }
     let growth = if placed {
-        let is_write = fault.error_code & error_code::WRITE != 0;
-        at_fault(address, which, delta, is_write)
+        at_fault(address, which, delta, fault.error_code)
     } else {
-        in_call(tid, which, delta)
+        in_call(process, which, delta, (pid, tid))
     };
     let Some(mut growth) = growth else {
         return;
     };
-    let captured = stack::capture(process, fault.stack, pid, tid, thread_pointer(task));
+    let captured = stack::capture(process, pid, tid, thread_pointer(task));
     if fault.tid == tid {
         // A read of the walk may have faulted, and a kernel fault places one growth only.
         fault.address = address;
@@ -100,7 +122,6 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         } else {
             fault::NONE
         };
-        fault.stack = captured.id;
     }
     if at == fault::KERNEL || !placed {
         growth.header.flags |= flag::IN_KERNEL;
@@ -112,6 +133,60 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
     emit::growth(process, &mut growth, rep);
 }
 
+/// A change by another process's hand, or by a thread of the kernel's. Whatever it was, only the
+/// page tables know where.
+#[inline(always)]
+fn foreign(mm: Structure, which: u32, (pid, tid): (u32, u32)) {
+    let Some(process) = maps::process(pid) else {
+        return;
+    };
+    // A process that is killed for want of memory loses its pages before its end, which is no
+    // giving back.
+    if process.mm != mm.address() || is_oom_reaper() {
+        return;
+    }
+    process.events += 1;
+    unexplained(process, pid);
+    let delta = recount(process, mm, which);
+    if delta <= 0 {
+        return;
+    }
+    let flags = flag::UNPLACED | flag::IN_KERNEL | flag::FOREIGN;
+    let mut growth = record(0, 0, delta as u32, which, flags);
+    growth.header.op = walk_result::NO_THREAD_STATE;
+    growth.header.pid = pid;
+    growth.header.tid = tid;
+    emit::growth(process, &mut growth, RepState::default());
+}
+
+/// True in the kernel's thread of that name (mm/oom_kill.c).
+#[inline(always)]
+fn is_oom_reaper() -> bool {
+    bpf_get_current_comm().is_ok_and(|comm| comm.starts_with(b"oom_reaper\0"))
+}
+
+/// Only the page tables know what is resident now. The range that waits may have gone too.
+#[inline(always)]
+fn unexplained(process: &mut Process, pid: u32) {
+    process.unexplained += 1;
+    if process.pending.tid != 0 {
+        emit::flush(process, pid);
+    }
+}
+
+/// Takes the exact count of one member; by how much it changed.
+#[inline(always)]
+fn recount(process: &mut Process, mm: Structure, which: u32) -> i64 {
+    if which == member::ANON {
+        process.anon_shared = shared_anon_pages(mm);
+    }
+    let counted = &mut process.rss_pages[(which & 3) as usize];
+    let now = resident_pages(mm, which);
+    let before = *counted;
+    *counted = now;
+    now - before
+}
+
 /// By how many pages the count of one member grew since the last event.
 ///
 /// The exact sum over the CPUs is needed to tell a huge page from a small one, and for growth
@@ -119,19 +194,11 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
 /// one page: 512 at once never stay with a CPU.
 #[inline(always)]
 fn grown(process: &mut Process, mm: Structure, which: u32, placed: bool) -> i64 {
-    let counted = &mut process.rss_pages[(which & 3) as usize];
-    if which == member::ANON {
-        let shared = shared_anon_pages(mm);
-        if placed && shared == process.anon_shared {
-            add(counted, 1);
-            return 1;
-        }
-        process.anon_shared = shared;
+    if which == member::ANON && placed && shared_anon_pages(mm) == process.anon_shared {
+        add(&mut process.rss_pages[member::ANON as usize], 1);
+        return 1;
     }
-    let now = resident_pages(mm, which);
-    let before = *counted;
-    *counted = now;
-    now - before
+    recount(process, mm, which)
 }
 
 /// Adds to a count that threads on other CPUs add to.
@@ -197,7 +264,7 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
 
 /// Growth by a page fault: one page at its address, a huge page, or several around it.
 #[inline(always)]
-fn at_fault(address: u64, which: u32, delta: i64, is_write: bool) -> Option<Growth> {
+fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Growth> {
     if delta >= HUGE_PAGES {
         let start = address & !(HUGE_PAGE_BYTES - 1);
         return Some(record(
@@ -208,7 +275,13 @@ fn at_fault(address: u64, which: u32, delta: i64, is_write: bool) -> Option<Grow
             0,
         ));
     }
+    if delta < 0 && may_unshare(error_code as u64) {
+        // A private page of a file is written: an anonymous one takes its place, in the event
+        // that comes next.
+        return None;
+    }
     let page = address & !(PAGE_BYTES - 1);
+    let is_write = error_code & error_code::WRITE != 0;
     // A written page of shared memory is mapped alone, unless it is part of a larger folio.
     let written = which == member::SHMEM && is_write && delta <= 2;
     if which == member::ANON || written {
@@ -216,41 +289,45 @@ fn at_fault(address: u64, which: u32, delta: i64, is_write: bool) -> Option<Grow
         // another one's page may have been in it already, or may be counted here.
         return Some(record(page, page + PAGE_BYTES, 1, which, 0));
     }
-    if delta <= 0 {
-        return None;
-    }
     if delta == 1 {
         return Some(record(page, page + PAGE_BYTES, 1, which, 0));
     }
+    // Without a rise another thread's event has counted the pages; the place is told all the same.
+    let pages = if delta < 0 { 0 } else { delta as u32 };
     // A large folio is mapped whole when it is aligned to its size.
     let mut window = FAULT_AROUND_BYTES;
     for _ in 0..LARGEST_WINDOW_SHIFT {
-        if window < delta as u64 * PAGE_BYTES {
+        if window < pages as u64 * PAGE_BYTES {
             window <<= 1;
         }
     }
     let start = address & !(window - 1);
-    Some(record(
-        start,
-        start + window,
-        delta as u32,
-        which,
-        flag::WITHIN,
-    ))
+    Some(record(start, start + window, pages, which, flag::WITHIN))
 }
 
-/// Growth inside a system call, without a fault. In the calls that say their range on return it
-/// is summed until then; elsewhere the place stays unknown.
+/// A change inside a system call, without a fault. In the calls that say their range on return,
+/// growth is summed until then; elsewhere the place stays unknown.
 #[inline(always)]
-fn in_call(tid: u32, which: u32, delta: i64) -> Option<Growth> {
+fn in_call(
+    process: &mut Process,
+    which: u32,
+    delta: i64,
+    (pid, tid): (u32, u32),
+) -> Option<Growth> {
+    let thread = maps::thread(tid).filter(|thread| thread.syscall != 0);
     if delta <= 0 {
+        // A part of a huge page of a file cannot be given back: all of it goes.
+        let whole = which != member::ANON && delta == -HUGE_PAGES;
+        let explained = thread.is_some_and(|thread| thread.takes_away(whole));
+        if delta < 0 && !explained {
+            unexplained(process, pid);
+        }
         return None;
     }
-    if let Some(thread) = maps::thread(tid)
-        && thread.syscall != 0
-    {
+    if let Some(thread) = thread {
         thread.populated_pages[(which & 3) as usize] += delta as u32;
         return None;
     }
+    unexplained(process, pid);
     Some(record(0, 0, delta as u32, which, flag::UNPLACED))
 }

@@ -80,6 +80,6 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         super_dev: offset("super_block", "s_dev")?,
         mm_exe_file: offset("mm_struct", "exe_file")?,
         mm_start_code: offset("mm_struct", "start_code")?,
-        _padding: 0,
+        mm_context_id: offset("mm_struct", "context.ctx_id")?,
     })
 }

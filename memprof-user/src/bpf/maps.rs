@@ -3,7 +3,9 @@
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use memprof_common::{
     Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread,
-    config::FAULT_SLOTS, layout::thread_source, records::Growth,
+    config::FAULT_SLOTS,
+    layout::thread_source,
+    records::{Growth, flag, member},
 };
 
 use super::probes::{Loaded, stale_object};
@@ -32,6 +34,35 @@ pub enum Attached {
     New,
     /// The kernel side had it already (it was forked by a traced process meanwhile).
     Already,
+}
+
+/// How a process stands in the kernel side at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    /// Changes of its count of pages; wraps. While it stands still, so does RSS.
+    pub events: u32,
+    /// Changes and losses after which only the page tables know what is resident; wraps.
+    pub unexplained: u32,
+    /// The range that still grows and has not been sent.
+    pending: Option<Growth>,
+}
+
+impl Pulse {
+    /// Where the range is that has not been sent.
+    pub fn pending_range(&self) -> Option<std::ops::Range<u64>> {
+        self.pending.map(|growth| growth.start..growth.end)
+    }
+
+    /// Bytes of growth that have not been sent: of anonymous memory, or of all other.
+    pub fn pending_bytes(&self, anon: bool) -> u64 {
+        let counts = |growth: &Growth| {
+            growth.header.flags & flag::UNSHARED == 0 && (growth.member == member::ANON) == anon
+        };
+        let pending = self.pending.filter(counts);
+        pending.map_or(0, |growth| {
+            u64::from(growth.pages) * memprof_common::PAGE_BYTES
+        })
+    }
 }
 
 /// Typed access to the maps.
@@ -155,15 +186,15 @@ impl Tables {
         let _ = self.layouts.remove(&pid);
     }
 
-    /// Pages in the range of a process that has not been sent yet.
-    pub fn pending_pages(&self, pid: u32) -> u64 {
-        let Ok(Pod(process)) = self.processes.get(&pid, 0) else {
-            return 0;
-        };
-        match process.pending.tid {
-            0 => 0,
-            _ => u64::from(process.pending.pages),
-        }
+    /// How a traced process stands in the kernel side now; None when it is not there.
+    pub fn pulse(&self, pid: u32) -> Option<Pulse> {
+        let Pod(process) = self.processes.get(&pid, 0).ok()?;
+        let pending = process.pending;
+        Some(Pulse {
+            events: process.events,
+            unexplained: process.unexplained,
+            pending: (pending.tid != 0).then(|| pending.growth(pid)),
+        })
     }
 
     /// The ranges that were still growing when the hooks were taken out.

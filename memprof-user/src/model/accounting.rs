@@ -106,7 +106,10 @@ impl Model {
             return;
         }
         let op = growth.header.op;
-        let cause = cause::from_walk(op, stack.is_some(), process.started());
+        let cause = match growth.header.flags & flag::FOREIGN {
+            0 => cause::from_walk(op, stack.is_some(), process.started()),
+            _ => profile::Cause::OtherProcess,
+        };
         if op == records::walk_result::STACK {
             process.start();
         }
@@ -156,16 +159,19 @@ impl Model {
         }
         match change.header.op {
             space_op::UNMAP => {
-                process.release(pages(change.start, change.len), &mut self.ledger);
+                let range = pages(change.start, change.len);
+                process.release(range, change.header.tid, &mut self.ledger);
             }
             space_op::MOVE => process.move_range(
                 pages(change.start, change.len),
                 pages(change.new_start, change.new_len),
                 &mut self.ledger,
             ),
-            // Nothing to restore: its pages were released here when it was announced, and the
-            // reconciliation with the page tables finds them again.
-            space_op::UNMAP_FAILED => self.anomalies.unmaps_failed += 1,
+            space_op::UNMAP_FAILED => {
+                let range = pages(change.start, change.len);
+                process.release_failed(range, change.header.tid, &mut self.ledger);
+            }
+            space_op::RESCAN => process.doubt(pages(change.start, change.len)),
             // Address space is not memory; a mapping over another one announces an UNMAP.
             space_op::MAP_EXECUTABLE => {}
             _ => self.anomalies.unknown_ops += 1,
@@ -344,6 +350,10 @@ impl Model {
         let all = self.processes.all().iter();
         let processes = all.map(|process| process.info().clone()).collect();
         (processes, owners, self.timeline.finish())
+    }
+
+    pub(super) fn parts_mut(&mut self) -> (&mut Processes, &mut Ledger) {
+        (&mut self.processes, &mut self.ledger)
     }
 
     pub(super) fn parts(&self) -> (&Processes, &Ledger) {

@@ -11,8 +11,6 @@ pub struct Anomalies {
     /// Bytes that became resident where the model believed them resident already: their release
     /// was not seen (reclaim, a lost record). They were credited to their old owners as freed.
     pub displaced_bytes: u64,
-    /// Unmaps that were announced and then failed.
-    pub unmaps_failed: u64,
     /// Growth whose range contradicts its number of pages; counted without a place.
     pub misplaced: u64,
     /// Growth of what is not resident memory (swap entries).
@@ -27,7 +25,6 @@ impl Anomalies {
         let rows = [
             ("records of unknown processes", self.strays),
             ("bytes released unseen", self.displaced_bytes),
-            ("unmaps that failed", self.unmaps_failed),
             ("growth records misplaced", self.misplaced),
             ("growth records not resident", self.not_resident),
             ("records of unknown meaning", self.unknown_ops),

@@ -26,7 +26,7 @@ pub fn from_walk(op: u16, stack_known: bool, started: bool) -> Cause {
 /// The cause in the light of whether the program turned out to be Python.
 pub fn in_image(cause: Cause, recognised: bool) -> Cause {
     match cause {
-        Cause::Python => Cause::Python,
+        Cause::Python | Cause::OtherProcess | Cause::Found => cause,
         _ if !recognised => Cause::NotPython,
         other => other,
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::accounting::{Model, page_kind};
 use super::ledger::{Ledger, OwnerId};
 use super::process::Process;
-use super::profile::PageKind;
+use super::profile::{PageKind, Reconciled};
 
 /// Every live process.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,14 +30,19 @@ pub struct Believed {
     pub ranges: Vec<(u64, u64, &'static str, &'static str)>,
     /// Bytes that stopped being shared when this process wrote them.
     pub cow_bytes: u64,
+    /// How the sums were held against /proc so far.
+    pub reconciled: Reconciled,
 }
 
 /// Bytes by kind of page.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Kinds {
-    anon: u64,
-    file: u64,
-    shmem: u64,
+    /// Anonymous memory.
+    pub anon: u64,
+    /// Pages of files.
+    pub file: u64,
+    /// Shared memory.
+    pub shmem: u64,
 }
 
 impl Kinds {
@@ -66,7 +71,7 @@ impl Model {
             .live_indexes()
             .filter_map(|index| processes.all().get(index as usize))
             .map(|process| {
-                let shared = |range| processes.shared_bytes(process.pid(), range, ledger);
+                let shared = |range| processes.shared_bytes(process.pid(), range);
                 believed(process, ledger, pending, shared)
             })
             .collect();
@@ -85,18 +90,12 @@ fn believed(
     let mut row = Believed {
         pid: process.pid(),
         cow_bytes: ledger.cow(process.index()),
+        reconciled: process.info().reconciled,
         ..Believed::default()
     };
-    let kind = |owner| ledger.kind(owner).unwrap_or(PageKind::Anon);
     let mut space = process.space();
     // An owner that no ledger has: what is still to come.
-    let to_come = |kind: PageKind| OwnerId(u32::MAX - kind as u32);
-    let kind_of = |owner: OwnerId| match u32::MAX - owner.0 {
-        0 => PageKind::Anon,
-        1 => PageKind::File,
-        2 => PageKind::Shmem,
-        _ => kind(owner),
-    };
+    let to_come = |kind: PageKind| OwnerId::new(u32::MAX, kind);
     for growth in pending.iter().filter(|one| one.header.pid == process.pid()) {
         if growth.header.flags & flag::UNSHARED != 0 {
             row.cow_bytes += shared(growth.start..growth.end);
@@ -105,7 +104,7 @@ fn believed(
         }
     }
     for (range, owner, inherited) in space.iter() {
-        let kind = kind_of(owner);
+        let kind = owner.kind();
         let owned = match (inherited, ledger.is_before_attach(owner)) {
             (true, _) => "inherited",
             (false, true) => "before attach",
@@ -115,7 +114,7 @@ fn believed(
         row.ranges.push((range.start, range.end, name(kind), owned));
     }
     for (owner, bytes) in process.unplaced() {
-        row.rss.add(kind(owner), bytes);
+        row.rss.add(owner.kind(), bytes);
     }
     row
 }

@@ -23,9 +23,30 @@ impl StackIndex {
     pub const EMPTY: StackIndex = StackIndex(0);
 }
 
-/// Names one owner of the run.
+/// Names one owner of the run: its number, and in the two lowest bits the kind of its pages, so
+/// that a map of pages knows their kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnerId(pub u32);
+
+impl OwnerId {
+    /// The owner with this number, of pages of this kind.
+    pub const fn new(number: u32, kind: PageKind) -> Self {
+        OwnerId(number << 2 | kind as u32)
+    }
+
+    /// What kind of pages it has.
+    pub const fn kind(self) -> PageKind {
+        match self.0 & 3 {
+            1 => PageKind::File,
+            2 => PageKind::Shmem,
+            _ => PageKind::Anon,
+        }
+    }
+
+    const fn index(self) -> usize {
+        (self.0 >> 2) as usize
+    }
+}
 
 /// What makes an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +78,18 @@ impl OwnerKey {
             image: BEFORE_ATTACH,
             stack: StackIndex::EMPTY,
             cause: Cause::Unknown,
+            kind,
+            in_kernel: false,
+        }
+    }
+
+    /// The owner of pages that the page tables show and no record told of.
+    pub fn found(process: u32, image: u32, kind: PageKind) -> Self {
+        OwnerKey {
+            process,
+            image,
+            stack: StackIndex::EMPTY,
+            cause: Cause::Found,
             kind,
             in_kernel: false,
         }
@@ -136,8 +169,8 @@ impl Ledger {
 
     /// The owner with this key.
     pub fn owner(&mut self, key: OwnerKey) -> OwnerId {
-        // Ids are indexes: 2^32 owners would need more memory than a machine has.
-        let next = OwnerId(self.owners.len() as u32);
+        // 2^30 owners would need more memory than a machine has.
+        let next = OwnerId::new(self.owners.len() as u32, key.kind);
         let id = *self.ids.entry(key).or_insert(next);
         if id == next {
             self.owners.push(Owner {
@@ -172,7 +205,7 @@ impl Ledger {
 
     /// The owner wrote `bytes` that had been shared since a fork.
     pub fn unshare(&mut self, id: OwnerId, bytes: u64) {
-        if let Some(owner) = self.owners.get_mut(id.0 as usize) {
+        if let Some(owner) = self.owners.get_mut(id.index()) {
             owner.cow = owner.cow.saturating_add(bytes);
         }
     }
@@ -191,20 +224,46 @@ impl Ledger {
         account.resident = account.resident.saturating_sub(bytes);
     }
 
+    /// What was given back was not: the call that announced it has failed.
+    pub fn unfree(&mut self, id: OwnerId, bytes: u64) {
+        let Some((owner, account)) = self.entry(id) else {
+            return;
+        };
+        if owner.key.is_before_attach() {
+            account.before_released = account.before_released.saturating_sub(bytes);
+            return;
+        }
+        owner.save_peak(account);
+        owner.freed = owner.freed.saturating_sub(bytes);
+        account.resident = account.resident.saturating_add(bytes);
+    }
+
+    /// The owner did not make `bytes` resident after all: another one's record has come.
+    pub fn retract(&mut self, id: OwnerId, bytes: u64) {
+        let Some((owner, account)) = self.entry(id) else {
+            return;
+        };
+        owner.save_peak(account);
+        owner.gross = owner.gross.saturating_sub(bytes);
+        account.resident = account.resident.saturating_sub(bytes);
+        self.gross = self.gross.saturating_sub(bytes);
+    }
+
+    /// True when the owner stands for pages that no record told of.
+    pub fn is_found(&self, id: OwnerId) -> bool {
+        let owner = self.owners.get(id.index());
+        owner.is_some_and(|owner| owner.key.cause == Cause::Found && !owner.key.is_before_attach())
+    }
+
     /// True when the owner is what was there before the attach.
     pub fn is_before_attach(&self, id: OwnerId) -> bool {
-        let owner = self.owners.get(id.0 as usize);
+        let owner = self.owners.get(id.index());
         owner.is_some_and(|owner| owner.key.is_before_attach())
     }
 
     /// Of what a process had resident before the attach, given back since.
     pub fn before_released(&self, process: u32) -> u64 {
         self.account(process).before_released
-    }
-
-    /// What kind of pages an owner has.
-    pub fn kind(&self, id: OwnerId) -> Option<PageKind> {
-        Some(self.owners.get(id.0 as usize)?.key.kind)
     }
 
     /// Σ copy-on-write of one process.
@@ -257,7 +316,7 @@ impl Ledger {
     }
 
     fn entry(&mut self, id: OwnerId) -> Option<(&mut Owner, &mut Account)> {
-        let owner = self.owners.get_mut(id.0 as usize)?;
+        let owner = self.owners.get_mut(id.index())?;
         let account = self.accounts.get_mut(owner.key.process as usize)?;
         Some((owner, account))
     }

@@ -99,6 +99,9 @@ fn owners_are_told_apart_by_every_part_of_their_key() {
         },
     ];
     let ids = keys.map(|key| ledger.owner(key));
-    assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6].map(OwnerId));
+    for (number, (id, key)) in (0..).zip(ids.iter().zip(&keys)) {
+        assert_eq!(*id, OwnerId::new(number, key.kind));
+        assert_eq!(id.kind(), key.kind);
+    }
     assert_eq!(keys.map(|key| ledger.owner(key)), ids);
 }

@@ -12,6 +12,8 @@ mod ledger;
 mod process;
 mod processes;
 mod profile;
+mod ranges;
+mod reconciliation;
 mod residency;
 mod timeline;
 
@@ -20,6 +22,8 @@ mod accounting_tests;
 
 pub use accounting::{Attach, Model, Status};
 pub use anomalies::Anomalies;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Kinds};
 pub use ledger::StackIndex;
+pub use process::Look;
 pub use profile::*;
+pub use ranges::Ranges;

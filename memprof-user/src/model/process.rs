@@ -5,12 +5,17 @@
 //! gives back on its way out, and what the kernel gives back at exit, is not what a user asks
 //! for: net is what was resident just before. An exec gives everything back and begins anew.
 
-use std::collections::HashMap;
+mod settle;
+
+pub use settle::Look;
+
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId, OwnerKey};
 use super::profile::{self, PageKind};
-use super::residency::{Released, Residency};
+use super::ranges::Ranges;
+use super::residency::{FAULT_AROUND_BYTES, Released, Residency, Taken};
 
 /// Where a process stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,22 @@ pub struct Process {
     inherited_at_fork: u64,
     /// RSS last read, and what the ledger said was resident then.
     last_reading: Option<(u64, u64)>,
+    /// It runs in its parent's memory, until it executes a program (vfork).
+    borrows: bool,
+    /// Where the page tables are to be asked.
+    dirty: Ranges,
+    /// Where records have told of something since the page tables were asked last: what a look
+    /// shows there may be older than what is believed, or newer.
+    touched: Ranges,
+    /// What was announced to be given back, since then and in the round before: a thread may touch
+    /// it again before it goes.
+    released: [Ranges; 2],
+    /// What calls that are under way announced to take, by thread; the last is the newest.
+    taken: VecDeque<(u32, Range<u64>, Taken)>,
 }
+
+/// Threads whose last announcement is kept for the case that the call fails.
+const TAKING_THREADS: usize = 64;
 
 impl Process {
     /// A process with nothing in its ledger. `info.rss_start` is what it has resident now.
@@ -86,21 +106,40 @@ impl Process {
             seen: false,
             inherited_at_fork: 0,
             last_reading: None,
+            borrows: false,
+            dirty: Ranges::default(),
+            touched: Ranges::default(),
+            released: Default::default(),
+            taken: VecDeque::new(),
         };
         process.info.rss_end = process.info.rss_start;
         process.raise_peak(process.info.rss_start);
         process
     }
 
-    /// A child forked from `parent`: its pages are the parent's until it gets its own.
+    /// A child forked from `parent`: its pages are the parent's until it gets its own. Fork copies
+    /// neither the page tables of shared and of unwritten file mappings nor all of the others, so
+    /// the page tables are to be asked.
     pub fn forked(index: u32, info: profile::Process, parent: &mut Process) -> Self {
         let space = parent.space.fork(index + 1);
-        Process {
+        let mut process = Process {
             inherited_at_fork: space.inherited_bytes(),
             space,
             started: parent.started,
             ..Process::new(index, info)
-        }
+        };
+        process.doubt_all();
+        process
+    }
+
+    /// True while it runs in its parent's memory.
+    pub fn borrows(&self) -> bool {
+        self.borrows
+    }
+
+    /// It runs in its parent's memory: nothing of that is its own.
+    pub fn borrow(&mut self) {
+        self.borrows = true;
     }
 
     /// What the user side has read of the process under another entry of it.
@@ -144,8 +183,8 @@ impl Process {
 
     /// The range was written: this process's alone from now on. Returns the bytes that one of
     /// `relatives` had too until now.
-    pub fn unshare(&mut self, range: Range<u64>, relatives: &[Residency], ledger: &Ledger) -> u64 {
-        shared_in(&mut self.space, range, relatives, ledger)
+    pub fn unshare(&mut self, range: Range<u64>, relatives: &[Residency]) -> u64 {
+        shared_in(&mut self.space, range, relatives)
     }
 
     /// Number in the run.
@@ -244,6 +283,7 @@ impl Process {
     ) -> u64 {
         let page_bytes = memprof_common::PAGE_BYTES;
         let pages = bytes / page_bytes;
+        self.touch(&place);
         let mut displaced = Vec::new();
         let note = |released| displaced.push(released);
         let (start, left_over) = match place {
@@ -262,11 +302,13 @@ impl Process {
             }
             Place::Unplaced => (0, bytes),
         };
-        let missed = self.settle_displaced(displaced, owner, start, ledger);
+        let missed = self.settle_displaced(displaced, owner, start, bytes, ledger);
         if left_over > 0 {
             *self.unplaced.entry(owner).or_default() += left_over;
         }
-        ledger.grow(owner, bytes, events);
+        if bytes > 0 {
+            ledger.grow(owner, bytes, events);
+        }
         self.raise_peak(self.rss_estimate(ledger));
         missed
     }
@@ -277,23 +319,32 @@ impl Process {
         displaced: Vec<Released>,
         owner: OwnerId,
         start: u64,
+        bytes: u64,
         ledger: &mut Ledger,
     ) -> u64 {
-        let grown = ledger.kind(owner);
+        let grown = owner.kind();
         let mut missed = 0;
         for released in displaced {
-            let kind = ledger.kind(released.owner);
+            let kind = released.owner.kind();
+            if ledger.is_found(released.owner) && !released.inherited {
+                // It was seen in the page tables before its record came.
+                ledger.retract(released.owner, released.bytes);
+                continue;
+            }
             if ledger.is_before_attach(released.owner) {
                 // It came between the attach and the look at the page tables: its record tells
                 // who made it resident.
                 credit(ledger, released);
                 continue;
             }
-            let guessed = matches!(kind, Some(PageKind::File | PageKind::Shmem));
+            let guessed = kind != PageKind::Anon;
             if guessed && grown == kind && !released.inherited {
                 // Places of fault-around and of large folios are guessed: this one was wrong,
                 // the page is another one of the window.
                 let pages = released.bytes / memprof_common::PAGE_BYTES;
+                let window = start & !(FAULT_AROUND_BYTES - 1);
+                self.dirty
+                    .add(window..window.saturating_add(FAULT_AROUND_BYTES));
                 let left = self.space.grow_around(start, pages, released.owner, |_| {});
                 if left > 0 {
                     let bytes = left * memprof_common::PAGE_BYTES;
@@ -301,10 +352,13 @@ impl Process {
                 }
                 continue;
             }
-            // No release was missed when a private file page is written and becomes an anonymous
-            // one in its place, nor when a child faults in a file page of its parent's: fork
+            // No release was missed when a thread touched a page after another one's call had
+            // begun to give it back and before it did; when a private file page is written and becomes an anonymous
+            // one in its place; nor when a child faults in a file page of its parent's: fork
             // does not copy the page tables of files.
-            if kind == grown && !(released.inherited && guessed) {
+            let grown_in = start..start.saturating_add(bytes);
+            let raced = self.may_be_going(&grown_in);
+            if kind == grown && !(released.inherited && guessed) && !raced {
                 missed += released.bytes;
             }
             credit(ledger, released);
@@ -312,14 +366,68 @@ impl Process {
         missed
     }
 
-    /// The range was given back.
-    pub fn release(&mut self, range: Range<u64>, ledger: &mut Ledger) {
-        self.space
-            .release(range, |released| credit(ledger, released));
+    /// What a record tells is newer than what the page tables showed; and where it only tells
+    /// the neighbourhood, they are to be asked again.
+    fn touch(&mut self, place: &Place) {
+        match place {
+            Place::Exact { start, end } => self.touched.add(*start..*end),
+            Place::Around(address) => {
+                let window = address & !(FAULT_AROUND_BYTES - 1);
+                let range = window..window.saturating_add(FAULT_AROUND_BYTES);
+                self.touched.add(range.clone());
+                self.dirty.add(range);
+            }
+            Place::Within(range) => {
+                self.touched.add(range.clone());
+                self.dirty.add(range.clone());
+            }
+            Place::Unplaced => self.dirty.add_all(),
+        }
+    }
+
+    /// Thread `tid` has begun a call that gives the range back.
+    pub fn release(&mut self, range: Range<u64>, tid: u32, ledger: &mut Ledger) {
+        self.touched.add(range.clone());
+        self.released[0].add(range.clone());
+        let taken = self
+            .space
+            .release_for_now(range.clone(), |released| credit(ledger, released));
+        self.taken.retain(|(thread, ..)| *thread != tid);
+        self.taken.push_back((tid, range, taken));
+        if self.taken.len() > TAKING_THREADS {
+            self.taken.pop_front();
+        }
+    }
+
+    /// True when a call that gives this range back was announced not long ago, or may still be
+    /// under way.
+    fn may_be_going(&self, range: &Range<u64>) -> bool {
+        let meet = |other: &Range<u64>| other.start < range.end && range.start < other.end;
+        self.released.iter().any(|recent| recent.meets(range))
+            || self.taken.iter().any(|(_, going, _)| meet(going))
+    }
+
+    /// The call of thread `tid` that was to give the range back has failed, wholly or midway.
+    pub fn release_failed(&mut self, range: Range<u64>, tid: u32, ledger: &mut Ledger) {
+        self.touched.add(range.clone());
+        self.dirty.add(range);
+        let Some(at) = self.taken.iter().rposition(|(thread, ..)| *thread == tid) else {
+            return;
+        };
+        let Some((.., taken)) = self.taken.remove(at) else {
+            return;
+        };
+        self.space.restore(taken, |restored| {
+            if !restored.inherited {
+                ledger.unfree(restored.owner, restored.bytes);
+            }
+        });
     }
 
     /// The range was moved by mremap.
     pub fn move_range(&mut self, old: Range<u64>, new: Range<u64>, ledger: &mut Ledger) {
+        self.touched.add(old.clone());
+        self.touched.add(new.clone());
         self.space
             .move_range(old, new, |released| credit(ledger, released));
     }
@@ -347,6 +455,10 @@ impl Process {
         self.started = false;
         self.images.push(false);
         self.phase = Phase::Running;
+        self.borrows = false;
+        self.taken.clear();
+        self.touched.clear();
+        self.doubt_all();
     }
 
     /// Its interpreter begins to shut down: the ledger is closed as it stands.
@@ -424,16 +536,11 @@ impl Process {
 }
 
 /// Makes a range of `space` its own; the bytes that one of `relatives` had too until then.
-pub fn shared_in(
-    space: &mut Residency,
-    range: Range<u64>,
-    relatives: &[Residency],
-    ledger: &Ledger,
-) -> u64 {
+pub fn shared_in(space: &mut Residency, range: Range<u64>, relatives: &[Residency]) -> u64 {
     space.unshare(range, |address, claim| match claim {
         Some((owner, version)) => {
             let has = |other: &Residency| other.version_at(address) == Some(version);
-            ledger.kind(owner) == Some(PageKind::Anon) && relatives.iter().any(has)
+            owner.kind() == PageKind::Anon && relatives.iter().any(has)
         }
         // It was protected, so somebody had it too; nobody knows who.
         None => !relatives.is_empty(),

@@ -78,12 +78,12 @@ impl Processes {
     }
 
     /// What [`Processes::unshare`] is going to find for a range of a live process.
-    pub fn shared_bytes(&self, pid: u32, range: Range<u64>, ledger: &Ledger) -> u64 {
+    pub fn shared_bytes(&self, pid: u32, range: Range<u64>) -> u64 {
         let Some(&slot) = self.live.get(&pid) else {
             return 0;
         };
         let mut space = self.all[slot].space();
-        shared_in(&mut space, range, &self.relatives(slot), ledger)
+        shared_in(&mut space, range, &self.relatives(slot))
     }
 
     /// A process wrote a range of protected pages, because of `owner`: what a living relative (it
@@ -93,7 +93,7 @@ impl Processes {
             return;
         };
         let relatives = self.relatives(slot);
-        let bytes = self.all[slot].unshare(range, &relatives, ledger);
+        let bytes = self.all[slot].unshare(range, &relatives);
         ledger.unshare(owner, bytes);
     }
 
@@ -171,6 +171,9 @@ impl Processes {
         };
         let family = family.unwrap_or_else(|| self.new_family());
         process.see();
+        if shares_memory {
+            process.borrow();
+        }
         match slot {
             Some(slot) => {
                 process.keep_identity(&self.all[slot]);

@@ -66,6 +66,25 @@ pub struct Process {
     pub before_attach_end: u64,
     /// True when it has gone before the run ended.
     pub exited: bool,
+    /// How the sums were held against the kernel's.
+    #[serde(default)]
+    pub reconciled: Reconciled,
+}
+
+/// How what records add up to was held against the kernel's own numbers. Bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconciled {
+    /// Times that the sums were compared with /proc while the process stood still.
+    pub checks: u64,
+    /// Looks at page tables, for places that no record tells.
+    pub looks: u64,
+    /// The largest difference to /proc that a check found. Each one was corrected by the page
+    /// tables.
+    pub largest_drift: u64,
+    /// Σ of these differences.
+    pub corrected: u64,
+    /// The difference at the last check.
+    pub last_drift: u64,
 }
 
 /// One Python function.
@@ -108,6 +127,11 @@ pub enum Cause {
     NoPythonFrame,
     /// A process that is not Python (or not a supported one).
     NotPython,
+    /// Another process did it (process_vm_writev, ptrace), or a thread of the kernel's
+    /// (khugepaged).
+    OtherProcess,
+    /// The page tables show it, and no record has told of it.
+    Found,
     /// The stack could not be read.
     Unknown,
 }

@@ -13,6 +13,11 @@ use imbl::OrdMap;
 use memprof_common::PAGE_BYTES;
 
 use super::ledger::OwnerId;
+use super::profile::PageKind;
+
+mod difference;
+
+pub use difference::Difference;
 
 /// The kernel maps file pages around a fault within a window of this size and alignment
 /// (`fault_around_bytes`, mm/memory.c; 64 KiB unless debugfs says otherwise).
@@ -39,6 +44,8 @@ struct Claim {
     /// address with one version are one page, shared since a fork. [`BEFORE_ATTACH`], or that of
     /// the process that made the page, see [`Residency::version`].
     version: u64,
+    /// The place is not known, only that it is near: the page tables are to be asked.
+    guessed: bool,
 }
 
 /// `[key, end)` has one claim.
@@ -59,6 +66,18 @@ pub struct Released {
     pub bytes: u64,
 }
 
+/// Pieces remembered of one release at most: beyond, a failed call finds its pages again without
+/// their owners.
+const TAKEN_PIECES: usize = 4096;
+
+impl Taken {
+    fn push(&mut self, piece: Range<u64>, claim: Claim) {
+        if self.0.len() < TAKEN_PIECES {
+            self.0.push((piece, claim));
+        }
+    }
+}
+
 /// Page-range ownership of one address space.
 #[derive(Clone, Debug, Default)]
 pub struct Residency {
@@ -70,9 +89,20 @@ pub struct Residency {
     forks: u32,
     owned_bytes: u64,
     inherited_bytes: u64,
+    /// Of both together, by [`PageKind`].
+    kinds: [u64; 3],
 }
 
+/// Pages of a map as they were before they were taken out, to be put back.
+#[derive(Clone, Debug, Default)]
+pub struct Taken(Vec<(Range<u64>, Claim)>);
+
 impl Residency {
+    /// Bytes of one kind in the map.
+    pub fn bytes_of(&self, kind: PageKind) -> u64 {
+        self.kinds[kind as usize]
+    }
+
     /// Bytes that came by fork, still as the parent left them.
     pub fn inherited_bytes(&self) -> u64 {
         self.inherited_bytes
@@ -102,12 +132,23 @@ impl Residency {
             forks: 0,
             owned_bytes: 0,
             inherited_bytes: self.owned_bytes + self.inherited_bytes,
+            kinds: self.kinds,
         }
     }
 
     /// The range became resident because of `owner`. What the map believed to be resident there
     /// was released without our seeing it (reclaim, a lost record): `displaced` is told.
     pub fn grow(&mut self, range: Range<u64>, owner: OwnerId, displaced: impl FnMut(Released)) {
+        self.grow_as(range, owner, false, displaced);
+    }
+
+    fn grow_as(
+        &mut self,
+        range: Range<u64>,
+        owner: OwnerId,
+        guessed: bool,
+        displaced: impl FnMut(Released),
+    ) {
         if range.is_empty() {
             return;
         }
@@ -115,6 +156,7 @@ impl Residency {
             owner,
             generation: self.generation,
             version: self.version(),
+            guessed,
         };
         if let Some(left) = self.vacant(&range) {
             return self.put_beside(left, range, claim);
@@ -144,7 +186,7 @@ impl Residency {
         let (chosen, left_over) = nearest_free(taken, centre, pages);
         for run in runs(chosen) {
             let range = window + run.start * PAGE_BYTES..window + run.end * PAGE_BYTES;
-            self.grow(range, owner, &mut displaced);
+            self.grow_as(range, owner, true, &mut displaced);
         }
         left_over
     }
@@ -170,7 +212,7 @@ impl Residency {
             if end <= at {
                 break;
             }
-            self.grow(at..end, owner, |_| {});
+            self.grow_as(at..end, owner, true, |_| {});
             left -= (end - at) / PAGE_BYTES;
             at = end;
         }
@@ -184,6 +226,7 @@ impl Residency {
             owner,
             generation: self.generation,
             version: BEFORE_ATTACH,
+            guessed: false,
         };
         self.release(range.clone(), |_| {});
         self.put(range, claim);
@@ -236,6 +279,40 @@ impl Residency {
         });
     }
 
+    /// The same, and what was there, for [`Residency::restore`].
+    pub fn release_for_now(
+        &mut self,
+        range: Range<u64>,
+        mut released: impl FnMut(Released),
+    ) -> Taken {
+        let generation = self.generation;
+        let mut taken = Taken::default();
+        self.take(range, |piece, claim| {
+            released(Released {
+                owner: claim.owner,
+                inherited: claim.generation != generation,
+                bytes: piece.end - piece.start,
+            });
+            taken.push(piece, claim);
+        });
+        taken
+    }
+
+    /// What was taken was not given back: puts it back where nothing has come since. `restored` is
+    /// told what.
+    pub fn restore(&mut self, taken: Taken, mut restored: impl FnMut(Released)) {
+        for (piece, claim) in taken.0 {
+            if self.vacant(&piece).is_some() {
+                restored(Released {
+                    owner: claim.owner,
+                    inherited: claim.generation != self.generation,
+                    bytes: piece.end - piece.start,
+                });
+                self.put(piece, claim);
+            }
+        }
+    }
+
     /// Everything is given back (exec).
     pub fn clear(&mut self, mut released: impl FnMut(Released)) {
         for (range, owner, inherited) in self.iter() {
@@ -248,6 +325,7 @@ impl Residency {
         self.extents = OrdMap::new();
         self.owned_bytes = 0;
         self.inherited_bytes = 0;
+        self.kinds = [0; 3];
     }
 
     /// mremap: what was in `old` is now at `new`, with its owners. The destination is released
@@ -309,7 +387,9 @@ impl Residency {
                 self.extents.insert(range.end, extent);
             }
             let piece = start.max(range.start)..extent.end.min(range.end);
-            *self.total(extent.claim) -= piece.end - piece.start;
+            let bytes = piece.end - piece.start;
+            *self.total(extent.claim) -= bytes;
+            self.kinds[extent.claim.owner.kind() as usize] -= bytes;
             taken(piece, extent.claim);
             if start <= range.start {
                 break;
@@ -346,6 +426,7 @@ impl Residency {
         }
         self.extents.insert(start, Extent { end, claim });
         *self.total(claim) += range.end - range.start;
+        self.kinds[claim.owner.kind() as usize] += range.end - range.start;
     }
 
     fn total(&mut self, claim: Claim) -> &mut u64 {

@@ -97,7 +97,7 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         bytes_data: short(o.bytes_data)?,
         tstate_interp: short(TSTATE_INTERP)?,
         code_generation: short(o.interpreter_code_generation.unwrap_or(0))?,
-        _padding: 0,
+        code_version: short(o.code_version.unwrap_or(0))?,
     })
 }
 

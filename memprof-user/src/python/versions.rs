@@ -56,6 +56,8 @@ pub struct Offsets {
     pub code_linetable: u32,
     /// `PyCodeObject.co_code_adaptive`; None where the frame keeps an offset, not an address
     pub code_adaptive: Option<u32>,
+    /// `PyCodeObject.co_version` (3.12+)
+    pub code_version: Option<u32>,
     /// `PyASCIIObject.length`
     pub unicode_length: u32,
     /// `PyASCIIObject.state`
@@ -144,6 +146,7 @@ const PY_3_6: Row = Row {
         code_name: 104,
         code_linetable: 112,
         code_adaptive: None,
+        code_version: None,
         unicode_length: 16,
         unicode_state: 32,
         unicode_ascii_data: 48,
@@ -251,6 +254,7 @@ const PY_3_12: Row = Row {
         frame_owner: Some(70),
         code_firstlineno: 68,
         code_adaptive: Some(192),
+        code_version: Some(92),
         unicode_ascii_data: 40,
         unicode_compact_data: 56,
         ..PY_3_11.offsets

@@ -138,7 +138,8 @@ impl Accounting {
 
 fn is_attributed(owner: &Owner) -> bool {
     match owner.cause {
-        Cause::Python | Cause::Interpreter | Cause::NotPython => true,
+        Cause::Python | Cause::Interpreter | Cause::NotPython | Cause::OtherProcess => true,
+        Cause::Found => false,
         Cause::NoPythonFrame | Cause::Unknown => owner.in_kernel || owner.kind != PageKind::Anon,
     }
 }

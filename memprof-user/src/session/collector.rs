@@ -10,12 +10,12 @@ use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::detection::Detections;
 use super::{Ending, Outcome, clock};
-use crate::bpf::{Attached, Tables};
+use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
 use crate::error::Result;
 use crate::model::{Attach, Model, PageKind, Profile, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
-use crate::target::{Mappings, Pagemap, Rss, Target, pagemap, resident_bytes};
+use crate::target::{Mappings, Pagemap, Rss, Target, is_on_tmpfs, pagemap, resident_bytes};
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -146,10 +146,10 @@ impl Collector {
         };
         let model = &mut self.model;
         // An error: the process has gone in the middle; its end is told by a record.
-        let _ = pages.address_space(&mappings, |mapping, run| {
+        let _ = pages.address_space(&mappings, &[0..u64::MAX], |mapping, run| {
             let kind = match run.kind {
                 pagemap::PageKind::Anon => PageKind::Anon,
-                pagemap::PageKind::File if mapping.is_shared_memory() => PageKind::Shmem,
+                pagemap::PageKind::File if is_on_tmpfs(pid, mapping) => PageKind::Shmem,
                 pagemap::PageKind::File => PageKind::File,
                 _ => return,
             };
@@ -167,9 +167,17 @@ impl Collector {
         self.tables.remove_process(pid);
     }
 
+    /// How a process stands in the kernel side.
+    pub fn pulse(&self, pid: u32) -> Option<Pulse> {
+        self.tables.pulse(pid)
+    }
+
     /// Bytes of the range of a process that still grows inside the kernel side.
     pub fn pending_bytes(&self, pid: u32) -> u64 {
-        self.tables.pending_pages(pid) * memprof_common::PAGE_BYTES
+        let pulse = self.pulse(pid);
+        pulse.map_or(0, |pulse| {
+            pulse.pending_bytes(true) + pulse.pending_bytes(false)
+        })
     }
 
     /// Takes one record.

@@ -7,6 +7,7 @@ mod checkpoints;
 mod clock;
 mod collector;
 mod detection;
+mod reconcile;
 mod sampler;
 mod status;
 
@@ -26,6 +27,7 @@ use crate::target::{Launched, Target};
 
 use checkpoints::Checkpoints;
 use collector::Collector;
+use reconcile::Reconciler;
 use sampler::Sampler;
 use status::StatusLine;
 
@@ -86,6 +88,7 @@ pub struct Session {
     ring: Ring,
     collector: Collector,
     sampler: Sampler,
+    reconciler: Reconciler,
     options: SessionOptions,
     interrupts: Interrupts,
     checkpoints: Checkpoints,
@@ -143,6 +146,7 @@ impl Session {
             ring,
             collector: Collector::new(tables),
             sampler: Sampler::new(options.metric),
+            reconciler: Reconciler::new(),
             options,
             interrupts,
             checkpoints: Checkpoints::default(),
@@ -261,6 +265,7 @@ impl Session {
                     next_sample += self.options.interval;
                 }
                 self.catch_up();
+                self.reconcile(false);
                 self.sampler.sample(&mut self.collector);
             }
             if status.is_due() {
@@ -282,7 +287,18 @@ impl Session {
     fn write_checkpoint(&mut self) {
         self.catch_up();
         self.collector.settle();
+        self.reconcile(true);
         self.checkpoints.write(&self.collector);
+    }
+
+    /// Holds the model against the kernel's word; `all`: until nothing is open.
+    fn reconcile(&mut self, all: bool) {
+        let ring = &mut self.ring;
+        let mut take = |collector: &mut Collector| catch_up(ring, collector);
+        match all {
+            true => self.reconciler.settle_all(&mut self.collector, &mut take),
+            false => self.reconciler.settle(&mut self.collector, &mut take),
+        }
     }
 
     fn drain(&mut self, limit: usize) -> bool {
@@ -293,11 +309,7 @@ impl Session {
     /// Takes what the ring holds now, so that a reading of RSS and the ledger tell of the same
     /// moment; what a storm adds meanwhile is left for the next round.
     fn catch_up(&mut self) {
-        for _ in 0..CATCH_UP_BATCHES {
-            if !self.drain(BATCH) {
-                return;
-            }
-        }
+        catch_up(&mut self.ring, &mut self.collector);
     }
 
     fn targets_gone(&mut self) -> bool {
@@ -308,6 +320,10 @@ impl Session {
 
     /// Takes the hooks out and reads what is left, unless a second Ctrl-C comes.
     async fn end(&mut self, ending: Ending) -> Ending {
+        if ending != Ending::Interrupted {
+            self.catch_up();
+            self.reconcile(true);
+        }
         self.sampler.sample(&mut self.collector);
         self.loaded.detach();
         if ending == Ending::Interrupted {
@@ -334,6 +350,15 @@ impl Session {
         let outcome = collector.finish(command, started.elapsed(), ending);
         drop(loaded);
         outcome
+    }
+}
+
+/// Takes what the ring holds now, and no more than it can hold.
+fn catch_up(ring: &mut Ring, collector: &mut Collector) {
+    for _ in 0..CATCH_UP_BATCHES {
+        if !ring.drain(BATCH, |event| collector.take(event)) {
+            return;
+        }
     }
 }
 

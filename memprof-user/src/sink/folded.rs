@@ -103,6 +103,8 @@ fn bracket(cause: Cause) -> &'static str {
         Cause::Interpreter => "[interpreter start-up]",
         Cause::NoPythonFrame => "[no Python frame]",
         Cause::NotPython => "[not Python]",
+        Cause::OtherProcess => "[another process]",
+        Cause::Found => "[found in the page tables]",
         Cause::Python | Cause::Unknown => "[unknown]",
     }
 }

@@ -63,6 +63,23 @@ impl Mapping {
     }
 }
 
+/// True when the pages of a mapping count as shared memory: its file lies on a tmpfs, which the
+/// kernel's own files of shared memory do too. By the mapping's name when the file cannot be asked
+/// (no privilege, gone).
+pub fn is_on_tmpfs(pid: u32, mapping: &Mapping) -> bool {
+    let file = format!(
+        "/proc/{pid}/map_files/{:x}-{:x}",
+        mapping.start, mapping.end
+    );
+    match rustix::fs::statfs(file) {
+        Ok(system) => system.f_type == TMPFS_MAGIC,
+        Err(_) => mapping.is_shared_memory(),
+    }
+}
+
+/// `TMPFS_MAGIC` (include/uapi/linux/magic.h).
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
 /// All mappings of a process at one time, by ascending address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mappings(Vec<Mapping>);

@@ -18,11 +18,11 @@ pub mod thread;
 
 pub use elf::{Image, Symbol};
 pub use launch::{IgnoredSignals, Launched, RunAs};
-pub use mappings::{Mapping, Mappings};
+pub use mappings::{Mapping, Mappings, is_on_tmpfs};
 pub use memory::{ProcessMemory, ReadMemory};
 pub use pagemap::{PageBytes, PageKind, Pagemap};
 pub use process::{Target, children, descendants, pids};
-pub use rss::{Rollup, Rss, resident_bytes};
+pub use rss::{Rollup, Rss, Statm, resident_bytes};
 pub use thread::Thread;
 
 use std::io::{self, Read};

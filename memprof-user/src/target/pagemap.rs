@@ -201,23 +201,31 @@ impl Pagemap {
         })
     }
 
-    /// Everything in these mappings, each run with its mapping, and the sums. What RSS does not
-    /// count although it is mapped is left out.
+    /// Everything in these mappings that lies in `ranges` (whole pages, in order of address,
+    /// without overlap), each run with its mapping, and the sums. What RSS does not count although
+    /// it is mapped is left out.
     pub fn address_space<'a>(
         &mut self,
         mappings: &'a Mappings,
+        ranges: &[Range<u64>],
         mut each: impl FnMut(&'a Mapping, Run),
     ) -> io::Result<PageBytes> {
         let mut sums = PageBytes::default();
         for mapping in mappings.iter().filter(|mapping| may_count(mapping)) {
-            self.pages(mapping.start..mapping.end, |run| {
-                // A shared mapping has no anonymous memory: these are a device's own addresses.
-                if mapping.shared && run.kind == PageKind::Anon {
-                    return;
-                }
-                sums.add(&run);
-                each(mapping, run);
-            })?;
+            let first = ranges.partition_point(|range| range.end <= mapping.start);
+            let inside = ranges[first..].iter();
+            for range in inside.take_while(|range| range.start < mapping.end) {
+                let part = range.start.max(mapping.start)..range.end.min(mapping.end);
+                self.pages(part, |run| {
+                    // A shared mapping has no anonymous memory: these are a device's own
+                    // addresses.
+                    if mapping.shared && run.kind == PageKind::Anon {
+                        return;
+                    }
+                    sums.add(&run);
+                    each(mapping, run);
+                })?;
+            }
         }
         Ok(sums)
     }

@@ -143,12 +143,18 @@ long file_paged_out(void)
     STOP("cold");
     MUST(madvise(area, 2 * MIB, MADV_PAGEOUT) == 0);
     STOP("paged-out");
+    /* What was evicted comes anew. */
+    unsigned char cached[MIB / PAGE];
+    long anew = 0;
+    MUST(mincore(area, MIB, cached) == 0);
+    for (long page = 0; page < MIB / PAGE; page++)
+        anew += cached[page] & 1 ? 0 : PAGE;
     read_pages(area, MIB);
     STOP("read-again");
     unmap(area, 4 * MIB);
     close(fd);
     STOP("unmapped");
-    return 4 * MIB;
+    return 4 * MIB + anew;
 }
 
 /* The page cache may hold huge folios, which are mapped as one. */

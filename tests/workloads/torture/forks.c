@@ -207,7 +207,7 @@ long vfork_and_exec(void)
     STOP("alone");
     unmap(area, 4 * MIB);
     STOP("unmapped");
-    return 2 * MIB;
+    return 3 * MIB;
 }
 
 static char *of_thread;

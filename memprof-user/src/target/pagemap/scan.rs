@@ -101,8 +101,12 @@ impl Scanner {
     ) -> io::Result<()> {
         let mut from = range.start;
         while from < range.end {
-            let (count, walked) =
-                self.call(from..range.end.min(from.saturating_add(CALL_BYTES)))?;
+            let call = self.call(from..range.end.min(from.saturating_add(CALL_BYTES)));
+            let (count, walked) = match call {
+                // Its last thread is just giving the address space back.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
+                call => call?,
+            };
             for region in self.regions.iter().take(count) {
                 if let Some(run) = run(region) {
                     each(run);

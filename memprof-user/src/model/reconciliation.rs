@@ -1,0 +1,64 @@
+//! What the kernel's page tables and counts say of a process, for the model to take over; and how
+//! far it was off.
+
+use std::ops::Range;
+
+use super::accounting::Model;
+use super::checkpoint::Kinds;
+use super::process::Look;
+use super::profile::PageKind;
+use super::ranges::Ranges;
+
+impl Model {
+    /// Where the page tables have to be asked; None when nothing is open.
+    pub fn open_questions(&self, pid: u32) -> Option<&Ranges> {
+        self.parts().0.live(pid)?.open_questions()
+    }
+
+    /// Only the page tables know what this process has resident.
+    pub fn doubt_all(&mut self, pid: u32) {
+        if let Some(process) = self.parts_mut().0.live_mut(pid) {
+            process.doubt_all();
+        }
+    }
+
+    /// Takes over what the page tables showed, but for what records have touched meanwhile.
+    /// `pending` is growth whose record is still to come.
+    pub fn settle(&mut self, pid: u32, look: &Look, pending: Option<Range<u64>>) {
+        let (processes, ledger) = self.parts_mut();
+        if let Some(process) = processes.live_mut(pid) {
+            process.settle(look, pending, ledger);
+        }
+    }
+
+    /// Records have told of something since the last [`Model::rest`].
+    pub fn is_touched(&self, pid: u32) -> bool {
+        let process = self.parts().0.live(pid);
+        process.is_some_and(|process| process.is_touched())
+    }
+
+    /// A round of looks at the page tables is over.
+    pub fn rest(&mut self, pid: u32) {
+        if let Some(process) = self.parts_mut().0.live_mut(pid) {
+            process.rest();
+        }
+    }
+
+    /// What is believed to be resident; None when there is nothing to hold against /proc.
+    pub fn believed(&self, pid: u32) -> Option<Kinds> {
+        let process = self.parts().0.live(pid)?;
+        (process.counts() && !process.borrows()).then(|| Kinds {
+            anon: process.believed(PageKind::Anon),
+            file: process.believed(PageKind::File),
+            shmem: process.believed(PageKind::Shmem),
+        })
+    }
+
+    /// The sums were held against /proc while the process stood still: `off_bytes` is by how much
+    /// they differed. A difference has the page tables asked.
+    pub fn checked(&mut self, pid: u32, off_bytes: u64) {
+        if let Some(process) = self.parts_mut().0.live_mut(pid) {
+            process.checked(off_bytes);
+        }
+    }
+}
