@@ -79,7 +79,7 @@ fn record(pid: u32, interpreter: &Interpreter, truths: &[Truth]) -> Fixture {
     find_interpreters_head(&memory, &interpreter.offsets, head);
     for truth in truths {
         if by_tls {
-            memory.bytes(truth.thread_id - 64, 64);
+            memory.bytes(truth.thread_id - 256, 256);
         }
         let stack = walk(&layout, truth.thread_id, &memory).unwrap();
         for frame in stack.frames {

@@ -1,0 +1,147 @@
+//! What a process may do with its interpreter: sub-interpreters, code objects that live for one
+//! call, another version by exec, threads, recursion. On every CPython.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use memprof_tests::machine::{self, require, workload};
+use memprof_tests::report::Report;
+use memprof_tests::session::Session;
+use memprof_tests::truth::{self, KIB, MIB, Tolerance};
+use serde::Deserialize;
+
+/// What the programs print.
+#[derive(Debug, Deserialize)]
+struct Truth {
+    /// Bytes by function.
+    truth: BTreeMap<String, u64>,
+}
+
+const GROSS: Tolerance = Tolerance {
+    percent: 3.0,
+    floor: 256 * KIB,
+};
+/// For functions that make one MiB resident.
+const SMALL: Tolerance = Tolerance {
+    percent: 0.0,
+    floor: 128 * KIB,
+};
+
+/// A module of tests for each of these interpreters.
+macro_rules! on_every_version {
+    ($($version:ident: $python:expr;)*) => {$(
+        mod $version {
+            use super::*;
+
+            #[test]
+            fn a_sub_interpreter_has_frames_of_its_own() {
+                sub_interpreter($python);
+            }
+
+            #[test]
+            fn a_code_object_at_the_address_of_another_has_its_own_name() {
+                reused_code($python);
+            }
+
+            #[test]
+            fn a_thousand_frames_are_whole_and_more_are_cut_at_the_root() {
+                recursion($python);
+            }
+        }
+    )*};
+}
+
+on_every_version! {
+    on_3_6: machine::interpreter("3.6");
+    on_3_7: machine::interpreter("3.7");
+    on_3_8: machine::interpreter("3.8");
+    on_3_9: machine::interpreter("3.9");
+    on_3_10: machine::interpreter("3.10");
+    on_3_11: machine::interpreter("3.11");
+    on_debians_static_3_11: machine::debian_interpreter();
+    on_3_12: machine::interpreter("3.12");
+    on_3_13: machine::interpreter("3.13");
+    on_debians_static_3_13: machine::packaged_interpreter("3.13");
+    on_3_14: machine::interpreter("3.14");
+    on_3_15: machine::interpreter("3.15");
+}
+
+/// Runs a workload under the tracer; what it said, and the report.
+fn traced(
+    python: Result<PathBuf, String>,
+    name: &str,
+    arguments: &[&str],
+) -> Option<(Vec<Truth>, Report, Session)> {
+    let session = Session::open()?;
+    let python = require(python)?;
+    let script = workload(name);
+    let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
+    let mut command = vec!["run", "-o", "out", "--", &python, &script];
+    command.extend(arguments);
+    let ended = session.run(&command);
+    let report = session.report();
+    Some((truth::parse(&ended.stdout), report, session))
+}
+
+fn sub_interpreter(python: Result<PathBuf, String>) {
+    let Some((truth, report, _session)) = traced(python, "subinterpreter.py", &[]) else {
+        return;
+    };
+    report.assert_nothing_lost();
+    let inside = truth[0].truth["in_subinterpreter"];
+    assert!(inside >= 24 * MIB);
+    let rows = report.functions.iter();
+    let gross: u64 = rows
+        .filter(|row| row.function == "in_subinterpreter")
+        .map(|row| row.gross)
+        .sum();
+    GROSS.check("gross of in_subinterpreter", gross, inside);
+}
+
+fn reused_code(python: Result<PathBuf, String>) {
+    let Some((truth, report, _session)) = traced(python, "reused_code.py", &[]) else {
+        return;
+    };
+    report.assert_nothing_lost();
+    assert_eq!(truth[0].truth.len(), 120);
+    for (name, bytes) in &truth[0].truth {
+        let rows = report.functions.iter();
+        let gross = rows
+            .filter(|row| row.function == *name)
+            .map(|row| row.gross);
+        SMALL.check(&format!("gross of {name}"), gross.sum(), *bytes);
+    }
+}
+
+fn recursion(python: Result<PathBuf, String>) {
+    let Some((truth, report, session)) = traced(python, "recursion.py", &[]) else {
+        return;
+    };
+    for (name, bytes) in &truth[0].truth {
+        let row = report.function(name, "recursion.py");
+        GROSS.check(&format!("gross of {name}"), row.gross, *bytes);
+    }
+    let rows = session.folded(&report);
+    let depth = |leaf: &str| {
+        let mut rows = rows
+            .iter()
+            .filter(|row| row.frames.iter().any(|f| f.is(leaf, "recursion.py")));
+        let row = rows.max_by_key(|row| row.bytes);
+        let row = row.unwrap_or_else(|| panic!("no row for {leaf}"));
+        let frames = row.frames.iter();
+        let recursive = frames
+            .filter(|frame| frame.is("descend", "recursion.py"))
+            .count();
+        (
+            recursive,
+            row.frames.iter().any(|f| f.is("main", "recursion.py")),
+        )
+    };
+    // The whole of it, from main on.
+    assert_eq!(depth("bottom_990"), (990, true));
+    // Cut: the leaf side is there, the root side is not, and it is counted.
+    let (deep, has_root) = depth("bottom_3000");
+    assert!((1000..3000).contains(&deep) && !has_root, "{deep}");
+    assert!(report.loss.stacks_truncated > 0);
+    assert_eq!(report.loss.stacks_failed, 0);
+}
