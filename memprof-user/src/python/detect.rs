@@ -62,6 +62,10 @@ pub struct Interpreter {
     pub path: PathBuf,
     /// It is a library (libpython3.N.so), not the program.
     pub is_shared: bool,
+    /// It only runs at its own addresses (ET_EXEC).
+    pub is_fixed: bool,
+    /// The file was unlinked, or replaced, since it was mapped.
+    pub is_deleted: bool,
     /// The running process proved the layout; false before its initialisation.
     pub is_confirmed: bool,
     /// Its file, for the kernel side to know the next process that maps it.

@@ -83,6 +83,8 @@ pub(super) fn identify(
         code_type: facts.code_type.map(|at| candidate.base.wrapping_add(at)),
         path: candidate.mapping.path.clone(),
         is_shared: is_library(&candidate.mapping.path),
+        is_fixed: facts.fixed,
+        is_deleted: candidate.mapping.deleted,
         is_confirmed: false,
         known: None,
     })
