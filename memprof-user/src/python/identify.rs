@@ -55,6 +55,13 @@ pub(super) fn identify(
         (Some(_), Some(runtime)) => own_offsets(memory, facts, row, runtime).map_err(refuse)?,
         _ => row.offsets,
     };
+    let is_other_size = |size| size != u64::from(row.code_basic_size);
+    if facts.code_basic_size.is_some_and(is_other_size) {
+        return Err(refuse(
+            "its code objects have another size than those of its version (a patched build)"
+                .to_owned(),
+        ));
+    }
     let roots = match (runtime, &facts.globals) {
         (Some(runtime), _) if row.minor > 6 => Roots::in_runtime(&offsets, runtime),
         (None, Some(globals)) if row.minor == 6 => Roots::of_globals(globals, candidate.base),

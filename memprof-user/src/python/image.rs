@@ -17,6 +17,9 @@ use crate::target::{Mapping, open};
 /// looked at once.
 const REMEMBERED: usize = 1024;
 
+/// `PyTypeObject.tp_basicsize`, behind `PyVarObject` and `tp_name` (Include/cpython/object.h).
+const TP_BASICSIZE: u64 = 32;
+
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FileKey {
@@ -68,6 +71,8 @@ pub struct Facts {
     pub debug_offsets: Option<Vec<u8>>,
     /// `PyCode_Type` in the file's own address space.
     pub code_type: Option<u64>,
+    /// `PyCode_Type.tp_basicsize`.
+    pub code_basic_size: Option<u64>,
     /// The file only runs at its own addresses.
     pub fixed: bool,
     /// What of it is loaded.
@@ -196,6 +201,10 @@ fn facts(file: File, path: &Path) -> Option<Facts> {
         tls_code,
         debug_offsets,
         code_type: code_type.map(|symbol| symbol.address),
+        code_basic_size: code_type.and_then(|symbol| {
+            let bytes = image.data(symbol.address.checked_add(TP_BASICSIZE)?, 8)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        }),
         fixed: image.is_fixed(),
         segments: image.segments().to_vec(),
     })

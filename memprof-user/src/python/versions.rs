@@ -90,6 +90,8 @@ pub struct Row {
     pub minor: u8,
     /// Where things are, unless the process itself says otherwise.
     pub offsets: Offsets,
+    /// `PyCode_Type.tp_basicsize`: `sizeof(PyCodeObject)`, from 3.11 on without the byte code.
+    pub code_basic_size: u32,
     /// Where the process says it, in `_Py_DebugOffsets` (3.13+).
     pub debug_offsets: Option<&'static Positions>,
     /// How a thread leads to its `PyThreadState`.
@@ -154,6 +156,7 @@ const PY_3_6: Row = Row {
         bytes_size: 16,
         bytes_data: 32,
     },
+    code_basic_size: 144,
     debug_offsets: None,
     thread_key: ThreadKey::Int,
     code_tag_mask: 0,
@@ -192,6 +195,7 @@ const PY_3_8: Row = Row {
         code_linetable: 120,
         ..PY_3_7.offsets
     },
+    code_basic_size: 176,
     ..PY_3_7
 };
 
@@ -237,6 +241,7 @@ const PY_3_11: Row = Row {
         code_adaptive: Some(184),
         ..PY_3_10.offsets
     },
+    code_basic_size: 184,
     frames_in_datastack: true,
     ..PY_3_10
 };
@@ -259,6 +264,7 @@ const PY_3_12: Row = Row {
         unicode_compact_data: 56,
         ..PY_3_11.offsets
     },
+    code_basic_size: 192,
     shim_owner: 3,
     ..PY_3_11
 };
@@ -278,6 +284,7 @@ const PY_3_13: Row = Row {
         code_adaptive: Some(200),
         ..PY_3_12.offsets
     },
+    code_basic_size: 200,
     debug_offsets: Some(&DEBUG_OFFSETS_3_13),
     init_shim_in_image: true,
     ..PY_3_12
@@ -296,6 +303,7 @@ const PY_3_14: Row = Row {
         code_adaptive: Some(208),
         ..PY_3_13.offsets
     },
+    code_basic_size: 208,
     debug_offsets: Some(&DEBUG_OFFSETS_3_14),
     code_tag_mask: 3,
     ..PY_3_13
@@ -351,5 +359,13 @@ mod tests {
         }
         assert_eq!(row(13).unwrap().version(), 0x030d);
         assert!(row(5).is_none() && row(16).is_none());
+    }
+
+    #[test]
+    fn the_byte_code_begins_where_the_code_object_ends() {
+        for row in VERSIONS {
+            let size = row.code_basic_size;
+            assert_eq!(row.offsets.code_adaptive.unwrap_or(size), size);
+        }
     }
 }

@@ -165,17 +165,21 @@ impl Program {
         self.child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     }
 
-    /// Returns once the thread is inside read(0, …): system call 0 on x86-64.
+    /// Returns once the thread is inside read(0, …).
     pub fn await_read(&mut self, tid: u32) {
-        let path = format!("/proc/{}/task/{tid}/syscall", self.pid());
-        loop {
-            let now = std::fs::read_to_string(&path).unwrap();
-            if now.starts_with("0 0x0 ") {
-                return;
-            }
-            assert!(self.child.try_wait().unwrap().is_none(), "it ended");
-            std::thread::yield_now();
+        await_read_of(self.pid(), tid);
+    }
+}
+
+/// Returns once a thread is inside read(0, …): system call 0 on x86-64.
+pub fn await_read_of(pid: u32, tid: u32) {
+    let path = format!("/proc/{pid}/task/{tid}/syscall");
+    loop {
+        let now = std::fs::read_to_string(&path).expect("it has ended");
+        if now.starts_with("0 0x0 ") {
+            return;
         }
+        std::thread::yield_now();
     }
 }
 
