@@ -10,7 +10,7 @@ use interpreters::shown;
 use memprof_common::PythonLayout;
 use memprof_common::layout::thread_source;
 use memprof_common::records::Header;
-use memprof_common::walk::{MAX_FRAMES, NoFrame, thread_slot};
+use memprof_common::walk::{NoFrame, thread_slot};
 use memprof_user::decode::CodeObject;
 use memprof_user::python::calibrate::{Calibration, calibrate, thread_states};
 use memprof_user::python::roots::find_interpreters_head;
@@ -18,7 +18,6 @@ use memprof_user::python::versions::{ThreadKey, VERSIONS};
 use memprof_user::python::walk::{RawStack, Window, walk};
 use memprof_user::python::{FallbackReader, Symbols, code_object};
 use memprof_user::target::ReadMemory;
-use proptest::prelude::*;
 
 const PID: u32 = 7;
 
@@ -395,42 +394,5 @@ fn a_cut_line_table_is_completed_from_the_same_code_object_only() {
         };
         let other = name(Some(Box::new(CodeFrom(image))), &other);
         assert!(other.ends_with(":0)"), "{other}");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-
-    /// Whatever the target's memory says: bounded, and no panic.
-    #[test]
-    fn damaged_memory_ends_the_walk(
-        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
-    ) {
-        for fixture in fixtures() {
-            let mut image = fixture.image();
-            let (offsets, layout) = fixture.layout(&image);
-            let roots = fixture.roots(&offsets);
-            let total: usize = image.ranges.values().map(Vec::len).sum();
-            for (place, value) in &flips {
-                let mut at = place.index(total);
-                for bytes in image.ranges.values_mut() {
-                    match bytes.get_mut(at) {
-                        Some(byte) => {
-                            *byte ^= value;
-                            break;
-                        }
-                        None => at -= bytes.len(),
-                    }
-                }
-            }
-            thread_states(&image, &offsets, &roots);
-            calibrated(&fixture, &image, &layout);
-            for thread in &fixture.threads {
-                if let Ok(stack) = walk(&layout, thread.thread_pointer, &image) {
-                    prop_assert!(stack.frames.len() <= MAX_FRAMES as usize);
-                    symbols(&image).frames(PID, &layout, &stack.frames);
-                }
-            }
-        }
     }
 }
