@@ -47,6 +47,11 @@ macro_rules! on_every_version {
             fn a_thousand_frames_are_whole_and_more_are_cut_at_the_root() {
                 recursion($python);
             }
+
+            #[test]
+            fn threads_generators_coroutines_and_processes_have_their_callers() {
+                schedulers($python);
+            }
         }
     )*};
 }
@@ -144,4 +149,54 @@ fn recursion(python: Result<PathBuf, String>) {
     assert!((1000..3000).contains(&deep) && !has_root, "{deep}");
     assert!(report.loss.stacks_truncated > 0);
     assert_eq!(report.loss.stacks_failed, 0);
+}
+
+/// Callers, outermost first, that must stand in this order over a function.
+const CHAINS: [(&str, &[&str]); 6] = [
+    ("in_short_thread", &["run"]),
+    ("in_crowd", &["run"]),
+    ("in_pool", &["run"]),
+    ("without_gil", &["main"]),
+    (
+        "inner_generator",
+        &["main", "generators", "outer_generator"],
+    ),
+    (
+        "inner_task",
+        &["main", "coroutines", "outer_task", "middle_task"],
+    ),
+];
+
+fn schedulers(python: Result<PathBuf, String>) {
+    let Some((truths, report, session)) = traced(python, "schedulers.py", &[]) else {
+        return;
+    };
+    // The program itself, and a process each by fork, forkserver and spawn.
+    assert_eq!(truths.len(), 4);
+    let loss = &report.loss;
+    let lost = [loss.events_lost, loss.stacks_truncated, loss.stacks_failed];
+    assert_eq!((lost, loss.unknown_threads), ([0; 3], 0));
+    for (name, bytes) in truths.iter().flat_map(|truth| &truth.truth) {
+        let rows = report.functions.iter();
+        let gross = rows
+            .filter(|row| row.function == *name)
+            .map(|row| row.gross);
+        GROSS.check(&format!("gross of {name}"), gross.sum(), *bytes);
+    }
+    let rows = session.folded(&report);
+    for (leaf, callers) in CHAINS {
+        let with_leaf =
+            |row: &&memprof_tests::folded::Row| row.frames.iter().any(|f| f.name == leaf);
+        assert!(rows.iter().any(|row| with_leaf(&row)), "no stack of {leaf}");
+        for row in rows.iter().filter(with_leaf) {
+            let mut names = row
+                .frames
+                .iter()
+                .map(|f| f.name.rsplit('.').next().unwrap_or(""));
+            let in_order = callers
+                .iter()
+                .all(|caller| names.any(|name| name == *caller));
+            assert!(in_order, "{leaf} not under {callers:?}: {row:?}");
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub fn find_interpreters_head(
 
 fn is_interpreter(memory: &impl ReadMemory, offsets: &Offsets, address: u64) -> bool {
     // Neither NULL, nor in the first page, nor in the kernel's half.
-    if address < 4096 || address >> 47 != 0 || address % 8 != 0 {
+    if address < 4096 || address >> 47 != 0 || !address.is_multiple_of(8) {
         return false;
     }
     let word = |at: u64, offset: u64| memory.word(at.wrapping_add(offset));
