@@ -19,6 +19,8 @@ pub mod kind {
     pub const TASK: u16 = 5;
     /// [`super::Interpreter`]
     pub const INTERPRETER: u16 = 6;
+    /// [`super::Mapping`]
+    pub const MAPPING: u16 = 7;
 }
 
 /// What every record begins with.
@@ -54,12 +56,14 @@ pub mod flag {
     pub const UNPLACED: u32 = 16;
     /// Not growth: the pages were there, and stopped being shared when they were written.
     pub const UNSHARED: u32 = 32;
+    /// Of a [`super::Mapping`]: without access (PROT_NONE), address space kept for later.
+    pub const RESERVED: u32 = 64;
     /// Growth by another process's hand (process_vm_writev, ptrace) or by a thread of the kernel's
     /// (khugepaged): `tid` is not one of this process.
     pub const FOREIGN: u32 = 128;
 }
 
-/// Values of `Header::op` of a [`Growth`]: what the walk found.
+/// Values of `Header::op` of a [`Growth`] or a [`Mapping`]: what the walk found.
 pub mod walk_result {
     /// `stack` is valid.
     pub const STACK: u16 = 0;
@@ -212,17 +216,23 @@ const _: () = assert!(size_of::<Code>() == 88 + NAME_BYTES + FILENAME_BYTES);
 
 /// Values of `Header::op` of an [`AddressSpace`] record.
 pub mod space_op {
-    /// The range is about to be given back: munmap, MADV_DONTNEED, brk shrink, MAP_FIXED over.
+    /// The range is about to be given back, pages and addresses: munmap, brk shrink, MAP_FIXED
+    /// over.
     pub const UNMAP: u16 = 1;
     /// mremap moved `[start, start+len)` to `[new_start, new_start+new_len)`.
     pub const MOVE: u16 = 2;
-    /// An UNMAP that was announced failed: the range is still there.
+    /// An UNMAP or DISCARD that was announced failed: the range is still there.
     pub const UNMAP_FAILED: u16 = 3;
     /// A file was mapped executable in a process without layout: look for an interpreter.
     pub const MAP_EXECUTABLE: u16 = 4;
     /// While the range was being given back, other threads touched the address space: only the
     /// page tables know what is in it now.
     pub const RESCAN: u16 = 5;
+    /// The pages of the range are about to be given back, and the addresses stay mapped:
+    /// MADV_DONTNEED and its like.
+    pub const DISCARD: u16 = 6;
+    /// Like MOVE, but only the pages moved: the old range stays mapped (MREMAP_DONTUNMAP).
+    pub const MOVE_PAGES: u16 = 7;
 }
 
 /// A system call changed the address space.
@@ -243,6 +253,33 @@ pub struct AddressSpace {
     pub rss_pages: i64,
 }
 const _: () = assert!(size_of::<AddressSpace>() == 64);
+
+/// Address space was asked for: mmap, brk that grew, mremap that grew, shmat. Comes after the
+/// UNMAP or MOVE of the same call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mapping {
+    /// `op`: one of [`walk_result`]. `flags`: [`flag::RESERVED`], [`flag::FINALIZING`].
+    pub header: Header,
+    /// First byte of the first page.
+    pub start: u64,
+    /// Bytes, whole pages.
+    pub len: u64,
+    /// Id of the stack, 0 without one.
+    pub stack: u64,
+    /// What its pages are going to count as, one of [`member`]: ANON for private memory without a
+    /// file, SHMEM for shared memory and files of tmpfs, FILE for other files; or
+    /// [`Mapping::LIKE_BEFORE`].
+    pub member: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+}
+const _: () = assert!(size_of::<Mapping>() == 56);
+
+impl Mapping {
+    /// [`Mapping::member`] of a range that mremap added: like the range that ends where it begins.
+    pub const LIKE_BEFORE: u32 = member::COUNT as u32;
+}
 
 /// A process mapped the file of a known interpreter; the kernel side walks it from now on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use memprof_common::{
     Loss, PAGE_BYTES, Process,
     config::{Pending, RepState},
-    records::{AddressSpace, Growth, Interpreter, Task, flag, space_op},
+    records::{AddressSpace, Growth, Interpreter, Mapping, Task, flag, space_op},
 };
 
 use crate::{
@@ -245,6 +245,18 @@ fn lost(loss: Loss, pid: u32) {
     lose(loss);
     if let Some(process) = maps::process(pid) {
         process.unexplained += 1;
+    }
+}
+
+/// Sends a request for address space.
+#[inline(always)]
+pub fn mapping(record: &Mapping) {
+    match EVENTS.reserve::<Mapping>(0) {
+        Some(mut entry) => {
+            entry.write(*record);
+            entry.submit(NO_WAKEUP);
+        }
+        None => lose(Loss::RingControl),
     }
 }
 

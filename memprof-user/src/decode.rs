@@ -27,6 +27,8 @@ pub enum Event {
     Task(records::Task),
     /// The kernel side recognised an interpreter.
     Interpreter(records::Interpreter),
+    /// Address space was asked for.
+    Mapping(records::Mapping),
 }
 
 /// A code object, as the kernel side read it.
@@ -79,6 +81,7 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
         kind::ADDRESS_SPACE => address_space(header, record),
         kind::TASK => task(header, record),
         kind::INTERPRETER => interpreter(header, record),
+        kind::MAPPING => mapping(header, record),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -232,6 +235,23 @@ fn interpreter(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> 
         key,
         base: record.get_u64_ne(),
     }))
+}
+
+fn mapping(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
+    need(record, body::<records::Mapping>())?;
+    let mapping = records::Mapping {
+        header,
+        start: record.get_u64_ne(),
+        len: record.get_u64_ne(),
+        stack: record.get_u64_ne(),
+        member: record.get_u32_ne(),
+        _padding: 0,
+    };
+    let ends = mapping.start.checked_add(mapping.len).is_some();
+    if !ends || mapping.member > records::Mapping::LIKE_BEFORE {
+        return Err(DecodeError::Length);
+    }
+    Ok(Event::Mapping(mapping))
 }
 
 fn task(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {

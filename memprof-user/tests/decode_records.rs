@@ -77,6 +77,7 @@ fn all() -> Vec<Vec<u8>> {
         words(header(kind::ADDRESS_SPACE, 2), &[1, 2, 3, 4, 5]),
         words(header(kind::TASK, 1), &[pair(6, 1), 1, 2, 3, 4]),
         words(header(kind::INTERPRETER, 0), &[21, pair(22, 0), 23]),
+        words(header(kind::MAPPING, 1), &[0x1000, 0x2000, 99, pair(3, 0)]),
     ]
 }
 
@@ -121,6 +122,15 @@ fn every_record_is_read_as_it_was_written() {
         (found.key.inode, found.key.device, found.base),
         (21, 22, 23)
     );
+    let Event::Mapping(mapping) = &events[6] else {
+        panic!("{:?}", events[6])
+    };
+    assert_eq!((mapping.header.op, mapping.header.flags), (1, 9));
+    assert_eq!((mapping.start, mapping.len), (0x1000, 0x2000));
+    assert_eq!(
+        (mapping.stack, mapping.member),
+        (99, records::member::SHMEM)
+    );
 }
 
 #[test]
@@ -138,6 +148,10 @@ fn what_contradicts_itself_is_refused() {
     let record = words(header(kind::GROWTH, 0), &backwards);
     assert_eq!(decode(&record), Err(DecodeError::Length));
     let no_member = words(header(kind::GROWTH, 0), &[1, 2, 0, 0, pair(4, 0)]);
+    assert_eq!(decode(&no_member), Err(DecodeError::Length));
+    let past_the_end = words(header(kind::MAPPING, 0), &[2, u64::MAX, 0, pair(1, 0)]);
+    assert_eq!(decode(&past_the_end), Err(DecodeError::Length));
+    let no_member = words(header(kind::MAPPING, 0), &[1, 2, 0, pair(5, 0)]);
     assert_eq!(decode(&no_member), Err(DecodeError::Length));
     let deep = words(header(kind::STACK, 0), &[1, pair(u32::MAX, 0)]);
     assert_eq!(decode(&deep), Err(DecodeError::Length));

@@ -136,12 +136,8 @@ impl<'a> Walk<'a> {
         loop {
             self.go.open();
             let stop = self.stop();
-            let view = checkpoints.ask(&mut tracer);
             let live = self.live(&stop);
-            let truth: BTreeMap<u32, PageSet> = live
-                .iter()
-                .map(|&pid| (pid, pages::resident(pid)))
-                .collect();
+            let (view, truth) = at_once(&live, || checkpoints.ask(&mut tracer));
             self.begin_case(&stop.case);
             for &pid in &live {
                 self.compare_process(&stop, pid, &truth, view.process(pid));
@@ -278,6 +274,36 @@ impl<'a> Walk<'a> {
         });
         Some((before, copied.count() as u64 * PAGE))
     }
+}
+
+/// Tries for a view and a truth of one moment, at most.
+const TRIES: usize = 5;
+
+/// A view of processes, and the truth that held before and after it: they stand still, but
+/// khugepaged and reclaim do not.
+#[track_caller]
+fn at_once<T>(pids: &[u32], view: impl FnMut() -> T) -> (T, BTreeMap<u32, PageSet>) {
+    let mut view = view;
+    let look = || -> BTreeMap<u32, PageSet> {
+        let truth = pids.iter().map(|&pid| (pid, pages::resident(pid)));
+        truth.collect()
+    };
+    let kinds = |truth: &BTreeMap<u32, PageSet>| -> Vec<(u32, u64, Kind)> {
+        let pages = truth.iter().flat_map(|(&pid, pages)| {
+            let page = move |(&number, page): (&u64, &pages::Page)| (pid, number, page.kind);
+            pages.iter().map(page)
+        });
+        pages.collect()
+    };
+    for _ in 0..TRIES {
+        let before = kinds(&look());
+        let seen = view();
+        let after = look();
+        if before == kinds(&after) {
+            return (seen, after);
+        }
+    }
+    panic!("the pages of {pids:?} change while they stand still");
 }
 
 /// Waits until every thread sleeps, or is held in vfork until its child has gone on, or the

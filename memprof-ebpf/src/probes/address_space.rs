@@ -14,19 +14,23 @@ use memprof_common::{
 
 use crate::{
     emit, images,
-    kernel::{Structure, all_resident, current, meet, mm_of, regs, thread_pointer},
+    kernel::{Structure, all_resident, current, mapping_at, meet, mm_of, regs, thread_pointer},
     maps::{self, config},
     memory::user_word,
     stack, unshare,
 };
 
+use super::mapping;
+
 /// System-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
-mod call {
+pub(super) mod call {
     pub const MMAP: i64 = 9;
     pub const MUNMAP: i64 = 11;
     pub const BRK: i64 = 12;
     pub const MREMAP: i64 = 25;
     pub const MADVISE: i64 = 28;
+    pub const SHMAT: i64 = 30;
+    pub const SHMDT: i64 = 67;
     pub const MLOCK: i64 = 149;
     pub const MLOCKALL: i64 = 151;
     pub const MLOCK2: i64 = 325;
@@ -35,7 +39,7 @@ mod call {
 /// `MAP_FIXED` (include/uapi/asm-generic/mman-common.h)
 const MAP_FIXED: u64 = 0x10;
 /// `MAP_ANONYMOUS`
-const MAP_ANONYMOUS: u64 = 0x20;
+pub(super) const MAP_ANONYMOUS: u64 = 0x20;
 /// `PROT_EXEC`
 const PROT_EXEC: u64 = 0x4;
 const MADV_DONTNEED: u64 = 4;
@@ -57,6 +61,8 @@ fn changes_memory(id: i64) -> bool {
             | call::BRK
             | call::MREMAP
             | call::MADVISE
+            | call::SHMAT
+            | call::SHMDT
             | call::MLOCK
             | call::MLOCKALL
             | call::MLOCK2
@@ -64,13 +70,13 @@ fn changes_memory(id: i64) -> bool {
 }
 
 #[inline(always)]
-fn pages_up(address: u64) -> u64 {
+pub(super) fn pages_up(address: u64) -> u64 {
     address.wrapping_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
 }
 
 /// Flags of a record of this process: whether its interpreter is shutting down.
 #[inline(always)]
-fn state(process: &Process) -> u32 {
+pub(super) fn state(process: &Process) -> u32 {
     let address = process.layout.finalizing_address;
     if address != 0 && user_word(address) != 0 {
         flag::FINALIZING
@@ -105,6 +111,9 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
     let [first, second, third, fourth] = *arguments;
     match id {
         call::MUNMAP => Some((first, second)),
+        call::SHMDT => {
+            mapping_at(current(), first).map(|(_, end)| (first, end.saturating_sub(first)))
+        }
         call::MMAP if fourth & MAP_FIXED != 0 => Some((first, second)),
         call::MADVISE
             if matches!(
@@ -132,7 +141,7 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
 
 /// What grows from now on has nothing to do with the last fault.
 #[inline(always)]
-fn forget_fault(tid: u32) {
+pub(super) fn forget_fault(tid: u32) {
     if let Some(fault) = maps::fault(tid)
         && fault.tid == tid
     {
@@ -166,12 +175,16 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
     thread.syscall = id as u32 + 1;
     forget_fault(tid);
     thread.arguments = arguments;
+    mapping::entered(thread, id);
     thread.populated_pages = [0; member::COUNT];
     thread.announced_len = 0;
     thread.faults = process.faults;
-    if let Some(range) = taken_away(id, &arguments) {
+    if let Some(range) = taken_away(id, &arguments)
+        && range.1 != 0
+    {
         (thread.announced_start, thread.announced_len) = range;
-        send(process, pid, tid, space_op::UNMAP, range, (0, 0));
+        let op = mapping::unmap_op(id);
+        send(process, pid, tid, op, range, (0, 0));
     }
 }
 
@@ -199,7 +212,9 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
     let [first, second, third, fourth] = arguments;
     let announced = (thread.announced_start, thread.announced_len);
     thread.announced_len = 0;
-    if result >= ERRORS {
+    // A brk that fails says where the heap still ends.
+    let brk_failed = id == call::BRK && announced.1 != 0 && result != first;
+    if result >= ERRORS || brk_failed {
         if announced.1 != 0 {
             send(process, pid, tid, space_op::UNMAP_FAILED, announced, (0, 0));
         }
@@ -220,7 +235,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
                     process,
                     pid,
                     tid,
-                    space_op::MOVE,
+                    mapping::move_op(fourth),
                     (first, moved),
                     (result, new),
                 );
@@ -246,6 +261,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
         }
         _ => {}
     }
+    mapping::returned(process, thread, registers, (pid, tid), id, result);
     populated(process, thread, pid, tid, id, Some(result));
 }
 

@@ -4,4 +4,5 @@
 mod address_space;
 mod fault;
 mod lifecycle;
+mod mapping;
 mod rss;

@@ -2,18 +2,22 @@
 //!
 //! Records go into a [`Model`]; a [`Profile`]'s processes, owners and samples come out. The map
 //! of one address space is `residency`, the sums are `ledger`, a process's life is
-//! `process`; `accounting` ties them together.
+//! `process`; `accounting` ties them together. Who asked for which address space, touched or not,
+//! is `mapped`, with its sums in `requests`.
 
 mod accounting;
 mod anomalies;
 mod cause;
 mod checkpoint;
 mod ledger;
+mod mapped;
 mod process;
 mod processes;
 mod profile;
 mod ranges;
+mod reading;
 mod reconciliation;
+mod requests;
 mod residency;
 mod timeline;
 
@@ -23,7 +27,7 @@ mod accounting_tests;
 pub use accounting::{Attach, Model, Status};
 pub use anomalies::Anomalies;
 pub use checkpoint::{Checkpoint, Kinds};
-pub use ledger::StackIndex;
+pub use ledger::{FileIndex, StackIndex};
 pub use process::Look;
 pub use profile::*;
 pub use ranges::Ranges;

@@ -5,6 +5,7 @@
 //! gives back on its way out, and what the kernel gives back at exit, is not what a user asks
 //! for: net is what was resident just before. An exec gives everything back and begins anew.
 
+mod pages;
 mod settle;
 
 pub use settle::Look;
@@ -13,9 +14,11 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId, OwnerKey};
-use super::profile::{self, PageKind};
+use super::mapped::Mapped;
+use super::profile::{self, ByPageKind, PageKind};
 use super::ranges::Ranges;
-use super::residency::{FAULT_AROUND_BYTES, Released, Residency, Taken};
+use super::requests::Requests;
+use super::residency::{Cut, Released, Residency};
 
 /// Where a process stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +41,8 @@ pub enum Place {
         /// One past the last.
         end: u64,
     },
-    /// In the fault-around window of this address.
-    Around(u64),
+    /// In this part of one fault-around window.
+    Around(Range<u64>),
     /// Somewhere in this range.
     Within(Range<u64>),
     /// Nobody knows.
@@ -47,7 +50,7 @@ pub enum Place {
 }
 
 /// One process of the run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Number in the run.
     index: u32,
@@ -57,6 +60,8 @@ pub struct Process {
     /// Processes that came from one by forks, and share pages with each other.
     family: u32,
     space: Residency,
+    /// What it asked for.
+    mapped: Mapped,
     /// Growth whose place is unknown: resident until exec or exit, as far as we know.
     unplaced: HashMap<OwnerId, u64>,
     /// For each program it executed, whether it was recognised as Python. Never empty.
@@ -67,12 +72,15 @@ pub struct Process {
     seen: bool,
     /// RSS that was there when the ledger was opened: before the attach, or from the parent.
     rss_before: u64,
-    /// Pages of the parent in `space` at the fork.
+    /// Pages of the parent in `space` at the fork, less what the page tables showed not to be
+    /// there.
     inherited_at_fork: u64,
     /// RSS last read, and what the ledger said was resident then.
     last_reading: Option<(u64, u64)>,
     /// It runs in its parent's memory, until it executes a program (vfork).
     borrows: bool,
+    /// The page tables have not been asked since the fork that made it.
+    just_forked: bool,
     /// Where the page tables are to be asked.
     dirty: Ranges,
     /// Where records have told of something since the page tables were asked last: what a look
@@ -82,8 +90,12 @@ pub struct Process {
     /// it again before it goes.
     released: [Ranges; 2],
     /// What calls that are under way announced to take, by thread; the last is the newest.
-    taken: VecDeque<(u32, Range<u64>, Taken)>,
+    taken: VecDeque<(u32, Range<u64>, Vec<Cut>)>,
 }
+
+/// Pieces kept of one call at most: beyond, a failed call finds its pages again without their
+/// owners.
+const TAKEN_PIECES: usize = 4096;
 
 /// Threads whose last announcement is kept for the case that the call fails.
 const TAKING_THREADS: usize = 64;
@@ -99,6 +111,7 @@ impl Process {
             phase: Phase::Running,
             family: 0,
             space: Residency::of(index + 1),
+            mapped: Mapped::of(index + 1),
             unplaced: HashMap::new(),
             images: vec![python],
             // A Python that runs already is past its start-up.
@@ -107,6 +120,7 @@ impl Process {
             inherited_at_fork: 0,
             last_reading: None,
             borrows: false,
+            just_forked: false,
             dirty: Ranges::default(),
             touched: Ranges::default(),
             released: Default::default(),
@@ -125,9 +139,11 @@ impl Process {
         let mut process = Process {
             inherited_at_fork: space.inherited_bytes(),
             space,
+            mapped: parent.mapped.fork(index + 1),
             started: parent.started,
             ..Process::new(index, info)
         };
+        process.just_forked = true;
         process.doubt_all();
         process
     }
@@ -157,8 +173,25 @@ impl Process {
     /// The range was resident before the attach.
     pub fn was_resident(&mut self, range: Range<u64>, kind: PageKind, ledger: &mut Ledger) {
         let owner = ledger.owner(OwnerKey::before_attach(self.index, kind));
-        self.info.before_attach += range.end - range.start;
+        let bytes = range.end - range.start;
+        self.info.before_attach += bytes;
+        self.info.before_attach_by_kind.add(kind, bytes);
         self.space.was_resident(range, owner);
+    }
+
+    /// The address space that it asked for.
+    pub fn mapped(&self) -> &Mapped {
+        &self.mapped
+    }
+
+    /// The same, to change it.
+    pub fn mapped_mut(&mut self) -> &mut Mapped {
+        &mut self.mapped
+    }
+
+    /// Its end has come: notes how much of what it asked for is resident.
+    pub fn note_touched(&self, requests: &mut Requests) {
+        self.mapped.note_touched(&self.space, requests);
     }
 
     /// A copy of the map of its pages, for a look at what is still to come.
@@ -255,9 +288,18 @@ impl Process {
         self.info.role = role;
     }
 
-    /// PSS as last read.
-    pub fn set_pss(&mut self, bytes: u64) {
-        self.info.pss_end = Some(bytes);
+    /// PSS and USS as read just now. A closed ledger keeps those that go with it.
+    pub fn set_share(&mut self, pss: u64, uss: u64) {
+        if !self.counts() {
+            return;
+        }
+        let info = &mut self.info;
+        info.pss_start = info.pss_start.or(Some(pss));
+        info.uss_start = info.uss_start.or(Some(uss));
+        info.pss_end = Some(pss);
+        info.uss_end = Some(uss);
+        info.pss_peak = info.pss_peak.max(Some(pss));
+        info.uss_peak = info.uss_peak.max(Some(uss));
     }
 
     /// RSS as read just now, with `ahead` bytes of growth in it that the ledger does not have
@@ -271,167 +313,6 @@ impl Process {
         self.raise_peak(bytes);
     }
 
-    /// `bytes` became resident because of `owner`. Returns how much of that the map believed to
-    /// be resident already: releases that were not seen.
-    pub fn grow(
-        &mut self,
-        place: Place,
-        bytes: u64,
-        owner: OwnerId,
-        events: u64,
-        ledger: &mut Ledger,
-    ) -> u64 {
-        let page_bytes = memprof_common::PAGE_BYTES;
-        let pages = bytes / page_bytes;
-        self.touch(&place);
-        let mut displaced = Vec::new();
-        let note = |released| displaced.push(released);
-        let (start, left_over) = match place {
-            Place::Exact { start, end } => {
-                self.space.grow(start..end, owner, note);
-                (start, 0)
-            }
-            Place::Around(address) => {
-                let left = self.space.grow_around(address, pages, owner, note);
-                (address, left * page_bytes)
-            }
-            Place::Within(range) => {
-                let start = range.start;
-                let left = self.space.grow_within(range, pages, owner);
-                (start, left * page_bytes)
-            }
-            Place::Unplaced => (0, bytes),
-        };
-        let missed = self.settle_displaced(displaced, owner, start, bytes, ledger);
-        if left_over > 0 {
-            *self.unplaced.entry(owner).or_default() += left_over;
-        }
-        if bytes > 0 {
-            ledger.grow(owner, bytes, events);
-        }
-        self.raise_peak(self.rss_estimate(ledger));
-        missed
-    }
-
-    /// What stood where `owner` has just grown. Returns the bytes whose release was missed.
-    fn settle_displaced(
-        &mut self,
-        displaced: Vec<Released>,
-        owner: OwnerId,
-        start: u64,
-        bytes: u64,
-        ledger: &mut Ledger,
-    ) -> u64 {
-        let grown = owner.kind();
-        let mut missed = 0;
-        for released in displaced {
-            let kind = released.owner.kind();
-            if ledger.is_found(released.owner) && !released.inherited {
-                // It was seen in the page tables before its record came.
-                ledger.retract(released.owner, released.bytes);
-                continue;
-            }
-            if ledger.is_before_attach(released.owner) {
-                // It came between the attach and the look at the page tables: its record tells
-                // who made it resident.
-                credit(ledger, released);
-                continue;
-            }
-            let guessed = kind != PageKind::Anon;
-            if guessed && grown == kind && !released.inherited {
-                // Places of fault-around and of large folios are guessed: this one was wrong,
-                // the page is another one of the window.
-                let pages = released.bytes / memprof_common::PAGE_BYTES;
-                let window = start & !(FAULT_AROUND_BYTES - 1);
-                self.dirty
-                    .add(window..window.saturating_add(FAULT_AROUND_BYTES));
-                let left = self.space.grow_around(start, pages, released.owner, |_| {});
-                if left > 0 {
-                    let bytes = left * memprof_common::PAGE_BYTES;
-                    *self.unplaced.entry(released.owner).or_default() += bytes;
-                }
-                continue;
-            }
-            // No release was missed when a thread touched a page after another one's call had
-            // begun to give it back and before it did; when a private file page is written and becomes an anonymous
-            // one in its place; nor when a child faults in a file page of its parent's: fork
-            // does not copy the page tables of files.
-            let grown_in = start..start.saturating_add(bytes);
-            let raced = self.may_be_going(&grown_in);
-            if kind == grown && !(released.inherited && guessed) && !raced {
-                missed += released.bytes;
-            }
-            credit(ledger, released);
-        }
-        missed
-    }
-
-    /// What a record tells is newer than what the page tables showed; and where it only tells
-    /// the neighbourhood, they are to be asked again.
-    fn touch(&mut self, place: &Place) {
-        match place {
-            Place::Exact { start, end } => self.touched.add(*start..*end),
-            Place::Around(address) => {
-                let window = address & !(FAULT_AROUND_BYTES - 1);
-                let range = window..window.saturating_add(FAULT_AROUND_BYTES);
-                self.touched.add(range.clone());
-                self.dirty.add(range);
-            }
-            Place::Within(range) => {
-                self.touched.add(range.clone());
-                self.dirty.add(range.clone());
-            }
-            Place::Unplaced => self.dirty.add_all(),
-        }
-    }
-
-    /// Thread `tid` has begun a call that gives the range back.
-    pub fn release(&mut self, range: Range<u64>, tid: u32, ledger: &mut Ledger) {
-        self.touched.add(range.clone());
-        self.released[0].add(range.clone());
-        let taken = self
-            .space
-            .release_for_now(range.clone(), |released| credit(ledger, released));
-        self.taken.retain(|(thread, ..)| *thread != tid);
-        self.taken.push_back((tid, range, taken));
-        if self.taken.len() > TAKING_THREADS {
-            self.taken.pop_front();
-        }
-    }
-
-    /// True when a call that gives this range back was announced not long ago, or may still be
-    /// under way.
-    fn may_be_going(&self, range: &Range<u64>) -> bool {
-        let meet = |other: &Range<u64>| other.start < range.end && range.start < other.end;
-        self.released.iter().any(|recent| recent.meets(range))
-            || self.taken.iter().any(|(_, going, _)| meet(going))
-    }
-
-    /// The call of thread `tid` that was to give the range back has failed, wholly or midway.
-    pub fn release_failed(&mut self, range: Range<u64>, tid: u32, ledger: &mut Ledger) {
-        self.touched.add(range.clone());
-        self.dirty.add(range);
-        let Some(at) = self.taken.iter().rposition(|(thread, ..)| *thread == tid) else {
-            return;
-        };
-        let Some((.., taken)) = self.taken.remove(at) else {
-            return;
-        };
-        self.space.restore(taken, |restored| {
-            if !restored.inherited {
-                ledger.unfree(restored.owner, restored.bytes);
-            }
-        });
-    }
-
-    /// The range was moved by mremap.
-    pub fn move_range(&mut self, old: Range<u64>, new: Range<u64>, ledger: &mut Ledger) {
-        self.touched.add(old.clone());
-        self.touched.add(new.clone());
-        self.space
-            .move_range(old, new, |released| credit(ledger, released));
-    }
-
     /// It executed a new program: the old one's memory was given back, nothing is inherited any
     /// more, and what the new one has is all growth.
     pub fn exec(&mut self, ledger: &mut Ledger) {
@@ -442,11 +323,19 @@ impl Process {
         if !self.seen {
             // The program before was only the launcher's: its RSS is of no interest.
             self.info.rss_peak = 0;
+            self.info.pss_peak = None;
+            self.info.uss_peak = None;
         }
+        // The first reading of the new program is its start.
+        self.info.pss_start = None;
+        self.info.uss_start = None;
+        self.info.pss_end = None;
+        self.info.uss_end = None;
         self.info.rss_start = 0;
         self.info.rss_end = 0;
         self.info.inherited = 0;
         self.info.before_attach = 0;
+        self.info.before_attach_by_kind = ByPageKind::default();
         self.info.python = None;
         self.info.role.clear();
         self.rss_before = 0;
@@ -481,6 +370,7 @@ impl Process {
         self.phase = Phase::Gone;
         // The ledger has the sums; the map is not needed again, and it can be large.
         self.space = Residency::default();
+        self.mapped = Mapped::default();
         self.unplaced = HashMap::new();
     }
 
@@ -499,7 +389,8 @@ impl Process {
     /// How much of what was there before the attach is left.
     fn settle_before_attach(&mut self, ledger: &Ledger) {
         let released = ledger.before_released(self.index);
-        self.info.before_attach_end = self.info.before_attach.saturating_sub(released);
+        self.info.before_attach_end = self.info.before_attach.saturating_sub(released.sum());
+        self.info.before_attach_end_by_kind = self.info.before_attach_by_kind.without(released);
     }
 
     /// RSS now: the last reading, carried on by what the ledger has seen since.
@@ -513,8 +404,9 @@ impl Process {
     /// RSS as far as the ledger knows it: too high by what was resident before the attach and
     /// has been given back since, as nobody says how much of an unmapped range was resident.
     fn rss_estimate(&self, ledger: &Ledger) -> u64 {
-        let given_back = self.inherited_at_fork - self.space.inherited_bytes()
-            + ledger.before_released(self.index);
+        let inherited = self.space.inherited_bytes();
+        let given_back = self.inherited_at_fork.saturating_sub(inherited)
+            + ledger.before_released(self.index).sum();
         (self.rss_before + ledger.resident(self.index)).saturating_sub(given_back)
     }
 

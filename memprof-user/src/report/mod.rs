@@ -7,6 +7,8 @@ mod columns;
 mod filter;
 mod human;
 mod json;
+mod kinds;
+mod mapped;
 mod tally;
 mod text;
 mod verdict;
@@ -16,7 +18,8 @@ pub use filter::only_pid;
 pub(crate) use human::count;
 pub use human::{share, size};
 pub use json::json;
-pub use tally::{Accounting, Amounts, FunctionKey, LineKey, MarkSummary, Place, Tally};
+pub use kinds::{FileRow, KindRow};
+pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
 pub use text::{table, text};
 
 pub use crate::sink::loss_line;

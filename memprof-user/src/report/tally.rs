@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::AddAssign;
 
-use crate::model::{Cause, Mark, Owner, PageKind, Profile, Stack};
+use super::kinds::{self, FileRow, KindRow};
+use crate::model::{ByPageKind, Cause, Mark, Owner, PageKind, Profile, Stack};
 use crate::sink::View;
 
 /// The bytes of some owners, under every view.
@@ -20,16 +21,55 @@ pub struct Amounts {
     pub peak: u64,
     /// Stopped being shared after fork.
     pub cow: u64,
+    /// Address space that was asked for, see [`Mapped`].
+    pub mapped: Mapped,
+}
+
+/// Address space that some owners asked for, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mapped {
+    /// Of `gross`, still mapped at the end.
+    pub net: u64,
+    /// All of it.
+    pub gross: u64,
+    /// Of `net`, asked for without access and not touched since: an allocator's reserve.
+    pub reserved: u64,
+    /// Of `net`, resident, whoever made it so.
+    pub touched: u64,
+}
+
+impl Mapped {
+    fn of(owner: &Owner) -> Mapped {
+        // Of a file, so not to be trusted: a part is no more than the whole.
+        let net = owner.mapped.min(owner.mapped_gross);
+        Mapped {
+            net,
+            gross: owner.mapped_gross,
+            reserved: owner.mapped_reserved.min(net),
+            touched: owner.mapped_touched.min(net),
+        }
+    }
+
+    /// What a table ranked by `view` shows of it, if anything.
+    pub fn under(&self, view: View) -> Option<u64> {
+        match view {
+            View::Net => Some(self.net),
+            View::Gross => Some(self.gross),
+            View::Peak | View::Freed | View::Cow => None,
+        }
+    }
 }
 
 impl Amounts {
-    fn of(owner: &Owner) -> Amounts {
+    /// Those of one owner.
+    pub fn of(owner: &Owner) -> Amounts {
         Amounts {
             gross: View::Gross.weight(owner),
             freed: View::Freed.weight(owner),
             net: View::Net.weight(owner),
             peak: View::Peak.weight(owner),
             cow: View::Cow.weight(owner),
+            mapped: Mapped::of(owner),
         }
     }
 
@@ -44,7 +84,8 @@ impl Amounts {
         }
     }
 
-    fn is_zero(&self) -> bool {
+    /// Nothing under any view.
+    pub fn is_zero(&self) -> bool {
         *self == Amounts::default()
     }
 }
@@ -57,6 +98,10 @@ impl AddAssign for Amounts {
             (&mut self.net, other.net),
             (&mut self.peak, other.peak),
             (&mut self.cow, other.cow),
+            (&mut self.mapped.net, other.mapped.net),
+            (&mut self.mapped.gross, other.mapped.gross),
+            (&mut self.mapped.reserved, other.mapped.reserved),
+            (&mut self.mapped.touched, other.mapped.touched),
         ] {
             *sum = sum.saturating_add(part);
         }
@@ -139,6 +184,7 @@ impl Accounting {
 fn is_attributed(owner: &Owner) -> bool {
     match owner.cause {
         Cause::Python | Cause::Interpreter | Cause::NotPython | Cause::OtherProcess => true,
+        // Named, but nobody knows who: the tracer did not hear of it when it happened.
         Cause::Found => false,
         Cause::NoPythonFrame | Cause::Unknown => owner.in_kernel || owner.kind != PageKind::Anon,
     }
@@ -174,6 +220,12 @@ pub struct Tally<'a> {
     pub accounting: Accounting,
     /// Of all owners.
     pub amounts: Amounts,
+    /// By kind, every kind in the order of [`crate::sink::Kind::ALL`].
+    pub kinds: Vec<KindRow>,
+    /// The file-backed pages and the shared memory by file, largest first.
+    pub files: Vec<FileRow<'a>>,
+    /// What was there before the attach: then, and what was left at the end.
+    pub before_attach: [ByPageKind; 2],
     /// By pid and function, in order of the first call.
     pub marks: Vec<MarkSummary<'a>>,
 }
@@ -204,12 +256,16 @@ impl<'a> Tally<'a> {
             lines: places(profile, &stacks, view, line_key),
             accounting,
             amounts,
+            kinds: kinds::kinds(&profile.owners),
+            files: kinds::files(profile),
+            before_attach: kinds::before_attach(profile),
             marks: marks(profile),
         }
     }
 }
 
-fn function_key(profile: &Profile, frame: u32) -> Option<FunctionKey<'_>> {
+/// The function of a frame.
+pub fn function_key(profile: &Profile, frame: u32) -> Option<FunctionKey<'_>> {
     let frame = profile.frames.get(frame as usize)?;
     let function = profile.functions.get(frame.function as usize)?;
     Some(FunctionKey {

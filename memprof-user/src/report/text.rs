@@ -1,15 +1,19 @@
 //! The report for people.
 
-use super::columns::{Column, Table};
+use super::columns::{Column, Table, keep_end};
 use super::human::size;
+use super::kinds::{FileRow, KindRow};
+use super::mapped;
 use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally};
 use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
 use crate::model::Profile;
-use crate::sink::{View, clock, escape, loss_line};
+use crate::sink::{Kind, View, clock, escape, loss_line};
 
 /// Rows of the table that closes a trace.
 const CLOSING_ROWS: usize = 10;
+/// Files shown below the file-backed pages, and below the shared memory.
+const FILE_ROWS: usize = 5;
 /// Cells for a function's name or a role.
 const NAME_CELLS: usize = 40;
 /// Cells for a path with its line.
@@ -37,6 +41,10 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
         ),
         processes(profile, &tally),
     ];
+    let went = tally.kinds.iter().any(|row| !row.amounts.is_zero());
+    if went || tally.before_attach[0].sum() > 0 {
+        sections.push(format!("Where it went\n{}", kinds(&tally)));
+    }
     if !tally.functions.is_empty() {
         let ranked = |what: &str, number: usize| {
             let view = options.view;
@@ -70,6 +78,7 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
         ("RSS END", Column::Number),
         ("RSS PEAK", Column::Number),
         ("PSS END", Column::Number),
+        ("USS END", Column::Number),
         ("GROSS", Column::Number),
         ("FREED", Column::Number),
         ("NET", Column::Number),
@@ -86,6 +95,7 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
             size(process.rss_end),
             size(process.rss_peak),
             process.pss_end.map_or_else(|| "-".to_owned(), size),
+            process.uss_end.map_or_else(|| "-".to_owned(), size),
             size(amounts.gross),
             size(amounts.freed),
             size(amounts.net),
@@ -97,6 +107,65 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
     table.render()
 }
 
+/// What became of every byte: by kind, the largest files below theirs.
+fn kinds(tally: &Tally<'_>) -> String {
+    let mut table = Table::new(&[
+        ("KIND", Column::Path(PATH_CELLS)),
+        ("GROSS", Column::Number),
+        ("FREED", Column::Number),
+        ("NET", Column::Number),
+        ("PEAK", Column::Number),
+        ("COW", Column::Number),
+        ("BY PYTHON", Column::Number),
+    ]);
+    let cells = |name: String, amounts: &Amounts| {
+        let bytes = [
+            amounts.gross,
+            amounts.freed,
+            amounts.net,
+            amounts.peak,
+            amounts.cow,
+        ];
+        let mut cells = vec![name];
+        cells.extend(bytes.map(size));
+        cells
+    };
+    for KindRow {
+        kind,
+        amounts,
+        python,
+        ..
+    } in tally.kinds.iter().filter(|row| !row.amounts.is_zero())
+    {
+        let mut row = cells(kind.name().to_owned(), amounts);
+        row.push(size(*python));
+        table.row(row);
+        for FileRow { file, amounts, .. } in files_of(tally, *kind) {
+            // Cut before it is indented: the column would cut the indent.
+            let file = keep_end(&escape::terminal(file), PATH_CELLS - 2);
+            table.row(cells(format!("  {file}"), amounts));
+        }
+    }
+    let mut all = cells("all".to_owned(), &tally.amounts);
+    all.push(size(tally.accounting.python));
+    table.row(all);
+    let [start, end] = tally.before_attach.map(|bytes| bytes.sum());
+    if start > 0 {
+        // It is no growth: what is left and what went are all there is to say.
+        let left = [size(start.saturating_sub(end)), size(end)];
+        let none = || "-".to_owned();
+        let [freed, net] = left;
+        let name = "before attach".to_owned();
+        table.row(vec![name, none(), freed, net]);
+    }
+    table.render()
+}
+
+fn files_of<'t, 'a>(tally: &'t Tally<'a>, kind: Kind) -> impl Iterator<Item = &'t FileRow<'a>> {
+    let files = tally.files.iter();
+    files.filter(move |row| row.kind == kind).take(FILE_ROWS)
+}
+
 /// The views that a ranked table has columns for: its own first.
 fn views(tally: &Tally<'_>, view: View) -> Vec<View> {
     let others = View::ALL.into_iter().filter(|&other| other != view);
@@ -105,7 +174,7 @@ fn views(tally: &Tally<'_>, view: View) -> Vec<View> {
 }
 
 /// The head of a ranked table: what the frame on top made, then what was made below it.
-fn ranked_table(views: &[View], names: [(&str, Column); 2]) -> Table {
+fn ranked_table(tally: &Tally<'_>, views: &[View], names: [(&str, Column); 2]) -> Table {
     let titles: Vec<String> = views
         .iter()
         .enumerate()
@@ -117,14 +186,22 @@ fn ranked_table(views: &[View], names: [(&str, Column); 2]) -> Table {
         })
         .collect();
     let numbers = titles.iter().map(|title| (title.as_str(), Column::Number));
-    let columns: Vec<(&str, Column)> = numbers.chain(names).collect();
+    let mapped = mapped::title(tally, views).map(|title| (title, Column::Number));
+    let columns: Vec<(&str, Column)> = numbers.chain(mapped).chain(names).collect();
     Table::new(&columns)
 }
 
-fn ranked_cells(views: &[View], own: &Amounts, total: &Amounts) -> Vec<String> {
+fn ranked_cells<K>(tally: &Tally<'_>, views: &[View], place: &Place<K>) -> Vec<String> {
+    let Place { own, total, .. } = place;
     let first = views.first().map(|&view| own.under(view));
     let totals = views.iter().map(|&view| total.under(view));
-    first.into_iter().chain(totals).map(size).collect()
+    let mapped = mapped::bytes(tally, views, &total.mapped);
+    first
+        .into_iter()
+        .chain(totals)
+        .chain(mapped)
+        .map(size)
+        .collect()
 }
 
 /// Who made it comes before who called: by the frame on top, then by the total.
@@ -141,14 +218,14 @@ fn functions(tally: &Tally<'_>, view: View, rows: usize) -> String {
         ("FUNCTION", Column::Name(NAME_CELLS)),
         ("DEFINED AT", Column::Path(PATH_CELLS)),
     ];
-    let mut table = ranked_table(&views, names);
+    let mut table = ranked_table(tally, &views, names);
     for place in by_own(&tally.functions, view).iter().take(rows) {
         let FunctionKey {
             function,
             file,
             line,
         } = place.key;
-        let mut cells = ranked_cells(&views, &place.own, &place.total);
+        let mut cells = ranked_cells(tally, &views, place);
         cells.extend([function.to_owned(), format!("{file}:{line}")]);
         table.row(cells);
     }
@@ -161,14 +238,14 @@ fn lines(tally: &Tally<'_>, view: View, rows: usize) -> String {
         ("FUNCTION", Column::Name(NAME_CELLS)),
         ("LINE", Column::Path(PATH_CELLS)),
     ];
-    let mut table = ranked_table(&views, names);
+    let mut table = ranked_table(tally, &views, names);
     for place in by_own(&tally.lines, view).iter().take(rows) {
         let LineKey {
             file,
             line,
             function,
         } = place.key;
-        let mut cells = ranked_cells(&views, &place.own, &place.total);
+        let mut cells = ranked_cells(tally, &views, place);
         // Line 0: the line table could not be read.
         let line = match line {
             0 => "?".to_owned(),

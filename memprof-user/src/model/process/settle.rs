@@ -152,6 +152,14 @@ impl Process {
         for (range, kind) in difference.found {
             self.place(range, kind, &mut pools[class(kind)], ledger);
         }
+        if self.just_forked {
+            // What it has faulted in itself since the fork passes for inherited.
+            let other = class(PageKind::File);
+            for range in difference.inherited {
+                self.give(range, &mut pools[other]);
+            }
+            self.just_forked = !all_of_it;
+        }
         for (owner, bytes) in pools.into_iter().flatten() {
             if all_of_it {
                 // Nowhere: it has gone without a record.
@@ -161,11 +169,41 @@ impl Process {
                 self.dirty.add_all();
             }
         }
+        if all_of_it {
+            self.anchor(ledger);
+        }
+    }
+
+    /// What is believed is all that there is: the estimate of RSS starts from here.
+    fn anchor(&mut self, ledger: &Ledger) {
+        let kinds = [PageKind::Anon, PageKind::File, PageKind::Shmem];
+        let believed: u64 = kinds.map(|kind| self.believed(kind)).iter().sum();
+        let without_releases = self.rss_before + ledger.resident(self.index);
+        let given_back = without_releases.saturating_sub(believed);
+        let of_before = ledger.before_released(self.index).sum();
+        self.inherited_at_fork =
+            (self.space.inherited_bytes() + given_back).saturating_sub(of_before);
     }
 
     /// Gives pages that were found to those whose pages have no place; what is left over was not
     /// announced by anybody.
     fn place(&mut self, range: Range<u64>, kind: PageKind, pool: &mut Pool, ledger: &mut Ledger) {
+        let left = self.give(range, pool);
+        if left.is_empty() {
+            return;
+        }
+        let owner = ledger.owner(OwnerKey::found(self.index, self.image(), kind));
+        if self.just_forked {
+            // It came by the fork, where the parent's map had only guessed.
+            self.space.inherit(left, owner);
+        } else {
+            ledger.grow(owner, left.end - left.start, 1);
+            self.space.grow(left, owner, |_| {});
+        }
+    }
+
+    /// Gives pages to those in the pool; what is left over of them.
+    fn give(&mut self, range: Range<u64>, pool: &mut Pool) -> Range<u64> {
         let mut at = range.start;
         while at < range.end {
             let Some((owner, left)) = pool.last_mut() else {
@@ -181,10 +219,6 @@ impl Process {
             self.space.grow(at..at + bytes, owner, |_| {});
             at += bytes;
         }
-        if at < range.end {
-            let owner = ledger.owner(OwnerKey::found(self.index, self.image(), kind));
-            self.space.grow(at..range.end, owner, |_| {});
-            ledger.grow(owner, range.end - at, 1);
-        }
+        at..range.end
     }
 }

@@ -26,6 +26,9 @@ pub struct Difference {
     pub found: Vec<(Range<u64>, PageKind)>,
     /// In both, and the map had only guessed.
     pub confirmed: Vec<Range<u64>>,
+    /// In both, not anonymous, and inherited as far as the map knows: fork copies the page tables
+    /// of some mappings of files only, so the process may have faulted them in itself.
+    pub inherited: Vec<Range<u64>>,
 }
 
 /// File pages and shared memory look alike in the page tables: both are not anonymous.
@@ -65,7 +68,7 @@ impl Residency {
             let believed = extent
                 .filter(|(start, _)| *start <= at)
                 .map(|(_, extent)| extent);
-            difference.add(at..end, believed, shown);
+            difference.add(at..end, believed, shown, self.generation);
             if run.is_none() && extent.is_none() {
                 break;
             }
@@ -97,7 +100,13 @@ impl Residency {
 }
 
 impl Difference {
-    fn add(&mut self, range: Range<u64>, believed: Option<Extent>, shown: Option<PageKind>) {
+    fn add(
+        &mut self,
+        range: Range<u64>,
+        believed: Option<Extent>,
+        shown: Option<PageKind>,
+        generation: u32,
+    ) {
         let same = matches!((&believed, shown), (Some(extent), Some(kind))
             if alike(extent.claim.owner.kind(), kind));
         if let Some(Extent { claim, .. }) = believed {
@@ -109,6 +118,8 @@ impl Difference {
                 });
             } else if claim.guessed {
                 self.confirmed.push(range.clone());
+            } else if claim.generation != generation && claim.owner.kind() != PageKind::Anon {
+                self.inherited.push(range.clone());
             }
         }
         if let (false, Some(kind)) = (same, shown) {
@@ -178,7 +189,7 @@ mod tests {
     #[test]
     fn a_guess_is_confirmed_or_gone() {
         let mut map = Residency::of(1);
-        assert_eq!(map.grow_around(at(2), 3, FILE, |_| {}), 0);
+        assert_eq!(map.grow_around(at(1)..at(16), 3, FILE, |_| {}), 0);
         let difference = compare(&map, &[(pages(2, 5), PageKind::File)]);
         assert_eq!(difference.confirmed, [pages(2, 4)]);
         assert_eq!(difference.gone.len(), 1);
