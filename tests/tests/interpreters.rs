@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 use memprof_tests::machine::{self, require, workload};
+use memprof_tests::program::Program;
 use memprof_tests::report::Report;
 use memprof_tests::session::Session;
 use memprof_tests::truth::{self, KIB, MIB, Tolerance};
@@ -52,6 +54,11 @@ macro_rules! on_every_version {
             fn threads_generators_coroutines_and_processes_have_their_callers() {
                 schedulers($python);
             }
+
+            #[test]
+            fn names_of_any_kind_are_kept_apart_and_harmless() {
+                names($python);
+            }
         }
     )*};
 }
@@ -88,11 +95,19 @@ fn traced(
     Some((truth::parse(&ended.stdout), report, session))
 }
 
+/// Every stack was read whole and came through. (Where pages lie is for other tests.)
+#[track_caller]
+fn assert_no_stack_lost(report: &Report) {
+    let loss = &report.loss;
+    let lost = [loss.events_lost, loss.stacks_truncated, loss.stacks_failed];
+    assert_eq!((lost, loss.unknown_threads), ([0; 3], 0));
+}
+
 fn sub_interpreter(python: Result<PathBuf, String>) {
     let Some((truth, report, _session)) = traced(python, "subinterpreter.py", &[]) else {
         return;
     };
-    report.assert_nothing_lost();
+    assert_no_stack_lost(&report);
     let inside = truth[0].truth["in_subinterpreter"];
     assert!(inside >= 24 * MIB);
     let rows = report.functions.iter();
@@ -107,7 +122,7 @@ fn reused_code(python: Result<PathBuf, String>) {
     let Some((truth, report, _session)) = traced(python, "reused_code.py", &[]) else {
         return;
     };
-    report.assert_nothing_lost();
+    assert_no_stack_lost(&report);
     assert_eq!(truth[0].truth.len(), 120);
     for (name, bytes) in &truth[0].truth {
         let rows = report.functions.iter();
@@ -128,7 +143,7 @@ fn recursion(python: Result<PathBuf, String>) {
     }
     let rows = session.folded(&report);
     let depth = |leaf: &str| {
-        let mut rows = rows
+        let rows = rows
             .iter()
             .filter(|row| row.frames.iter().any(|f| f.is(leaf, "recursion.py")));
         let row = rows.max_by_key(|row| row.bytes);
@@ -173,9 +188,7 @@ fn schedulers(python: Result<PathBuf, String>) {
     };
     // The program itself, and a process each by fork, forkserver and spawn.
     assert_eq!(truths.len(), 4);
-    let loss = &report.loss;
-    let lost = [loss.events_lost, loss.stacks_truncated, loss.stacks_failed];
-    assert_eq!((lost, loss.unknown_threads), ([0; 3], 0));
+    assert_no_stack_lost(&report);
     for (name, bytes) in truths.iter().flat_map(|truth| &truth.truth) {
         let rows = report.functions.iter();
         let gross = rows
@@ -197,6 +210,70 @@ fn schedulers(python: Result<PathBuf, String>) {
                 .iter()
                 .all(|caller| names.any(|name| name == *caller));
             assert!(in_order, "{leaf} not under {callers:?}: {row:?}");
+        }
+    }
+}
+
+fn names(python: Result<PathBuf, String>) {
+    let Some((_truth, report, session)) = traced(python, "names.py", &[]) else {
+        return;
+    };
+    assert_no_stack_lost(&report);
+    for number in 0..9 {
+        let folder = format!("/dir {number}/");
+        let rows = report.functions.iter();
+        let rows: Vec<_> = rows.filter(|row| row.file.starts_with(&folder)).collect();
+        let [row] = rows[..] else {
+            panic!("{folder}: {rows:?}");
+        };
+        assert_eq!(row.line, 1);
+        SMALL.check(&folder, row.gross, 2 * MIB);
+        match number {
+            0 => assert_eq!(row.function, "größe"),
+            1 => assert_eq!(row.function, "数える"),
+            2 => assert_eq!(row.function, "𝓐𝓑"),
+            _ => {}
+        }
+    }
+    // Whatever they hold, a line is a line, and nothing steers a terminal.
+    let text = session.read("out.folded") + &session.run(&["report", "out.memprof"]).stdout;
+    let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+    assert!(!text.contains(steers));
+    session.folded(&report);
+}
+
+/// Each version executes the next, the newest the oldest.
+const ORDER: [&str; 10] = [
+    "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15",
+];
+
+#[test]
+fn another_version_by_exec_is_recognised() {
+    for (first, second) in ORDER.iter().zip(ORDER.iter().cycle().skip(1)) {
+        let Some(session) = Session::open() else {
+            return;
+        };
+        let (first, second) = (machine::interpreter(first), machine::interpreter(second));
+        let (Some(first), Some(second)) = (require(first), require(second)) else {
+            continue;
+        };
+        // A process of the second version is traced too, so that its file is known.
+        let mut other = Program::start(Command::new(&second).arg(workload("on_command.py")));
+        other.wait_stdout("ready ");
+        let script = workload("exec_chain.py");
+        let mut target = Program::start(Command::new(first).arg(script).arg(&second));
+        let tracer = session.attach(target.pid(), &["-p", &other.pid().to_string()]);
+        target.say("go");
+        let ended = target.finish().expect_code(0);
+        drop(other);
+        tracer.finish().expect_code(0);
+        let report = session.report();
+        assert_no_stack_lost(&report);
+        let truths: Vec<Truth> = truth::parse(&ended.stdout);
+        assert_eq!(truths.len(), 2);
+        for (name, bytes) in truths.iter().flat_map(|truth| &truth.truth) {
+            let row = report.function(name, "exec_chain.py");
+            GROSS.check(&format!("gross of {name}"), row.gross, *bytes);
         }
     }
 }
