@@ -75,8 +75,15 @@ pub struct KernelConfig {
     pub large_folios: u32,
     /// `vm_area_struct.vm_start`
     pub vma_start: u32,
+    /// Bytes waiting in the ring above which growth wakes the reader too.
+    pub wakeup_bytes: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 128);
+const _: () = assert!(size_of::<KernelConfig>() == 136);
+
+/// Size of the ring buffer in bytes, unless the user wants another.
+pub const RING_BYTES: u32 = 16 << 20;
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.
@@ -163,7 +170,7 @@ pub struct Process {
     pub borrows: u32,
     /// Changes of its count of pages, of any sign; wraps. While it stands still, so does RSS.
     pub events: u32,
-    /// Of these, growth by faults; wraps.
+    /// Of these, those by a fault, counted when the record is sent; wraps.
     pub faults: u32,
     /// Changes of which neither a fault nor a call says the place (reclaim, truncation, another
     /// process's hand), and records of this process that were lost; wraps. When it moves, only

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
-    config::{FAULT_SLOTS, MAX_CPUS, SPACE_SLOTS},
+    config::{FAULT_SLOTS, MAX_CPUS, RING_BYTES, SPACE_SLOTS},
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
@@ -55,6 +55,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     vma_end: 0,
     large_folios: 0,
     vma_start: 0,
+    wakeup_bytes: 0,
+    _padding: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -72,9 +74,10 @@ pub fn constant(field: *const u32) -> u32 {
     unsafe { core::ptr::read_volatile(field) }
 }
 
-/// All records, in the order in which they happened on each address space.
+/// All records, in the order in which they happened on each address space. The loader may give it
+/// another size.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// Traced processes, by pid.
 #[map]

@@ -33,6 +33,51 @@ fn cases_of_c_on_debians_static_3_11() {
     c("debian");
 }
 
+#[test]
+fn cases_of_python_on_3_10() {
+    python("3.10");
+}
+
+#[test]
+fn cases_of_python_on_3_11() {
+    python("3.11");
+}
+
+#[test]
+fn cases_of_python_on_3_12() {
+    python("3.12");
+}
+
+#[test]
+fn cases_of_python_on_3_13() {
+    python("3.13");
+}
+
+/// What Python programs do, of which the C library knows nothing.
+fn python(version: &str) {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(torture::python(version)) else {
+        return;
+    };
+    let mut words = Vec::new();
+    let chosen = std::env::var("TORTURE_CASES");
+    if let Ok(chosen) = &chosen {
+        words.extend(["--cases", chosen]);
+    }
+    let compared = Walk::start(&session, &python, "torture_python.py", &words).compare();
+    compared.assert_exact();
+    let report = session.report();
+    // The recursion is deeper than a stack is kept.
+    let loss = &report.loss;
+    let lost = [loss.events_lost, loss.stacks_failed, loss.unknown_threads];
+    assert!(lost == [0; 3] && loss.other.is_empty(), "{loss:?}");
+    // What is known of it is what the kernel said when the program stood still.
+    let process = report.process(compared.pid);
+    assert_eq!(process.reconciled.corrected, 0, "{:?}", process.reconciled);
+}
+
 /// What torture.py prints.
 #[derive(Deserialize)]
 struct Done {

@@ -49,10 +49,25 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         && let Some((process, pid)) = maps::memory_of(pid)
         && process.mm == mm.address()
     {
-        own(process, fault, mm, which, (pid, tid));
+        if own(process, fault, mm, which, (pid, tid)) == Origin::Call {
+            return;
+        }
+        // Last: whoever takes pages away at the same time compares this number before and after,
+        // and has to wait for this fault. A record that comes after the other's announcement is
+        // then noticed.
+        process.faults += 1;
     } else if let Some(pid) = watched(mm) {
         foreign(mm, which, (pid, tid));
     }
+}
+
+/// Where a change comes from.
+#[derive(PartialEq)]
+enum Origin {
+    /// A page fault.
+    Fault,
+    /// A system call, or the end of the thread.
+    Call,
 }
 
 /// A change that the process itself has made.
@@ -63,21 +78,21 @@ fn own(
     mm: Structure,
     which: u32,
     (pid, tid): (u32, u32),
-) {
+) -> Origin {
     let task = current();
     let registers = registers(task);
     let flags = task_flags(task);
     if flags & task_flag::EXITING != 0 {
         // The whole address space goes: no growth, whatever the last fault was. The counts stay
         // as they were before, for the record of the exit.
-        return;
+        return Origin::Call;
     }
     process.events += 1;
     if flags & task_flag::MEMALLOC != 0 {
         // In want of memory it takes pages away, whosesoever: here, its own.
         recount(process, mm, which);
         unexplained(process, pid);
-        return;
+        return Origin::Call;
     }
     let (at, address) = if fault.tid == tid {
         (fault.kind, fault.address)
@@ -89,21 +104,22 @@ fn own(
         fault::KERNEL => true,
         _ => false,
     };
-    if placed {
-        process.faults += 1;
-        if which == member::ANON {
-            // The write to a protected page was growth: the zero page's, or a private file
-            // page's.
-            fault.written_page = 0;
-        }
+    if placed && which == member::ANON {
+        // The write to a protected page was growth: the zero page's, or a private file page's.
+        fault.written_page = 0;
     }
+    let origin = if placed { Origin::Fault } else { Origin::Call };
     let delta = grown(process, mm, which, placed);
     let mut rep = RepState::default();
     if placed && at == fault::USER {
         rep = rep_state(registers);
         if delta == 1 && continues_rep(process, tid, which, address & !(PAGE_BYTES - 1), rep) {
-            return;
+            return origin;
         }
+    }
+    if placed && which != member::ANON && delta < -1 {
+        // A huge page of a file of which a part is written: all of it goes.
+        unexplained(process, pid);
     }
     let growth = if placed {
         at_fault(address, which, delta, fault.error_code)
@@ -111,7 +127,7 @@ fn own(
         in_call(process, which, delta, (pid, tid))
     };
     let Some(mut growth) = growth else {
-        return;
+        return origin;
     };
     let captured = stack::capture(process, pid, tid, thread_pointer(task));
     if fault.tid == tid {
@@ -131,6 +147,7 @@ fn own(
     growth.header.tid = tid;
     growth.stack = captured.id;
     emit::growth(process, &mut growth, rep);
+    origin
 }
 
 /// A change by another process's hand, or by a thread of the kernel's. Whatever it was, only the

@@ -203,6 +203,11 @@ impl Tables {
         (process.pending.tid != 0).then(|| process.pending.growth(pid))
     }
 
+    /// Every process that the kernel side traces now.
+    pub fn traced(&self) -> Vec<u32> {
+        self.processes.keys().filter_map(|pid| pid.ok()).collect()
+    }
+
     /// The ranges that were still growing when the hooks were taken out.
     pub fn pending(&self) -> Vec<Growth> {
         self.processes

@@ -6,6 +6,8 @@ use crate::error::{Error, Exit};
 
 /// Says what the kernel locks down (Documentation/admin-guide/kernel-parameters.txt, `lockdown`).
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+/// Size of the ring for the verifier to see; nothing is written to it.
+const RING_BYTES: u32 = 1 << 20;
 /// Name and version of the kernel.
 const VERSION: &str = "/proc/sys/kernel/osrelease";
 
@@ -17,6 +19,7 @@ pub fn kernel() -> Vec<Check> {
     let options = KernelOptions {
         follow_forks: true,
         no_shortcut: false,
+        ring_bytes: RING_BYTES,
     };
     let config = match bpf::kernel_config(options) {
         Ok(config) => {
@@ -41,7 +44,7 @@ pub fn kernel() -> Vec<Check> {
     };
     // The verifier's verdict takes both.
     if let Some(config) = config.filter(|_| is_privileged) {
-        let loaded = Loaded::load(&config, false);
+        let loaded = Loaded::load(&config, RING_BYTES, false);
         checks.push(Check {
             what: "programs",
             found: loaded.map(|_| format!("the verifier accepts all {} hooks", PROBES.len())),

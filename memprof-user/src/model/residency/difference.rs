@@ -28,12 +28,7 @@ pub struct Difference {
     pub confirmed: Vec<Range<u64>>,
     /// In both, not anonymous, and inherited as far as the map knows: fork copies the page tables
     /// of some mappings of files only, so the process may have faulted them in itself.
-    pub inherited: Vec<Range<u64>>,
-}
-
-/// File pages and shared memory look alike in the page tables: both are not anonymous.
-fn alike(one: PageKind, other: PageKind) -> bool {
-    (one == PageKind::Anon) == (other == PageKind::Anon)
+    pub inherited: Vec<(Range<u64>, PageKind)>,
 }
 
 impl Residency {
@@ -108,7 +103,7 @@ impl Difference {
         generation: u32,
     ) {
         let same = matches!((&believed, shown), (Some(extent), Some(kind))
-            if alike(extent.claim.owner.kind(), kind));
+            if extent.claim.owner.kind() == kind);
         if let Some(Extent { claim, .. }) = believed {
             if !same {
                 self.gone.push(Gone {
@@ -119,7 +114,8 @@ impl Difference {
             } else if claim.guessed {
                 self.confirmed.push(range.clone());
             } else if claim.generation != generation && claim.owner.kind() != PageKind::Anon {
-                self.inherited.push(range.clone());
+                let kind = claim.owner.kind();
+                self.inherited.push((range.clone(), kind));
             }
         }
         if let (false, Some(kind)) = (same, shown) {
@@ -154,11 +150,11 @@ mod tests {
         let mut map = Residency::of(1);
         map.grow(pages(0, 4), ANON, |_| {});
         map.grow(pages(4, 6), FILE, |_| {});
-        // Shared memory passes for a file's, and a run may be cut anywhere.
+        // A run may be cut anywhere.
         let seen = [
             (pages(0, 1), PageKind::Anon),
             (pages(1, 4), PageKind::Anon),
-            (pages(4, 6), PageKind::Shmem),
+            (pages(4, 6), PageKind::File),
         ];
         assert_eq!(compare(&map, &seen), Difference::default());
     }
