@@ -129,7 +129,7 @@ fn own(
     let Some(mut growth) = growth else {
         return origin;
     };
-    let captured = stack::capture(process, fault.stack, pid, tid, thread_pointer(task));
+    let captured = stack::capture(process, pid, tid, thread_pointer(task));
     if fault.tid == tid {
         // A read of the walk may have faulted, and a kernel fault places one growth only.
         fault.address = address;
@@ -138,7 +138,6 @@ fn own(
         } else {
             fault::NONE
         };
-        fault.stack = captured.id;
     }
     if at == fault::KERNEL || !placed {
         growth.header.flags |= flag::IN_KERNEL;

@@ -31,6 +31,8 @@ pub enum Verb {
     Flamegraph(FlamegraphArgs),
     /// The memory and the Python stacks of running processes, once, without tracing
     Snapshot(SnapshotArgs),
+    /// What this kernel, these privileges and this Python allow, and what mends it
+    Doctor(DoctorArgs),
 }
 
 #[derive(Args, Debug)]
@@ -269,6 +271,14 @@ pub struct SnapshotArgs {
     /// For scripts: stable keys, bytes
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Process to look into; repeatable, comma lists too
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
 }
 
 /// A size that the kernel takes for a ring buffer.
