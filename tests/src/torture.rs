@@ -3,7 +3,7 @@
 //! All processes of the program stand still at a stop, so the two views are of one moment and
 //! must be equal, to the page. What differs is gathered and told at the end, case by case.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -86,7 +86,8 @@ pub struct Walk<'a> {
     target: Program,
     ready: Gate,
     go: Gate,
-    known: BTreeSet<u32>,
+    /// Its processes, and when they started.
+    known: BTreeMap<u32, Option<u64>>,
     rows: Vec<(String, Row)>,
     last: Last,
     /// At the last stop.
@@ -109,7 +110,7 @@ impl<'a> Walk<'a> {
             .args(["--ready", ready.path(), "--go", go.path()])
             .args(words);
         let target = Program::start(&mut command);
-        let known = BTreeSet::from([target.pid()]);
+        let known = BTreeMap::from([(target.pid(), process::started(target.pid()))]);
         let mut walk = Walk {
             session,
             target,
@@ -187,16 +188,22 @@ impl<'a> Walk<'a> {
         };
         let pid = pid.parse().unwrap_or_else(|e| panic!("{word:?}: {e}"));
         let stop = Stop { case, step, pid };
-        self.known.insert(pid);
-        for &pid in &self.known.clone() {
-            self.known.extend(process::descendants(pid));
+        // An orphan is nobody's descendant any more, and stays known; the pid of one that has gone
+        // may be a stranger's by now.
+        self.known
+            .retain(|&pid, started| process::started(pid) == *started);
+        let roots: Vec<u32> = self.known.keys().copied().chain([pid]).collect();
+        for root in roots {
+            for pid in process::descendants(root).into_iter().chain([root]) {
+                self.known.insert(pid, process::started(pid));
+            }
         }
-        // One that is on its way out may still be seen; an orphan is nobody's descendant any more,
-        // and stays known.
-        for &pid in &self.known {
+        // One that is on its way out may still be seen.
+        for &pid in self.known.keys() {
             wait_still(pid);
         }
-        self.known.retain(|&pid| process::alive(pid));
+        self.known
+            .retain(|&pid, started| process::alive(pid) && process::started(pid) == *started);
         stop
     }
 
@@ -204,7 +211,7 @@ impl<'a> Walk<'a> {
     fn live(&self, stop: &Stop) -> Vec<u32> {
         let borrows = |pid| stop.step == "borrowed" && pid == stop.pid;
         self.known
-            .iter()
+            .keys()
             .copied()
             .filter(|&pid| !borrows(pid))
             .collect()
