@@ -61,6 +61,9 @@ pub struct Row {
     pub differences: Vec<String>,
     /// The largest difference in pages that is not from a case before: RSS, places, copies.
     pub worst: [u64; 3],
+    /// The largest difference to /proc that the tracer itself has measured in a process that it
+    /// stopped in, in bytes. It was put right before the stop.
+    pub drift: u64,
 }
 
 /// What was known of the processes at the last stop.
@@ -223,6 +226,12 @@ impl<'a> Walk<'a> {
         let off = Off::of(believed, Rss::of(pid), &truth[&pid]);
         if off != was && off != Off::default() {
             row.differences.push(format!("{at}: {off}"));
+        }
+        let reconciled = believed.reconciled;
+        row.drift = row.drift.max(reconciled.largest_drift);
+        if reconciled.last_drift != 0 {
+            row.worst[0] = row.worst[0].max(reconciled.last_drift / PAGE);
+            row.differences.push(format!("{at}: {reconciled:?}"));
         }
         let new = off.beyond(carried);
         row.worst[0] = row.worst[0].max(new[0]);
@@ -388,18 +397,19 @@ impl Compared {
     #[track_caller]
     pub fn assert_exact(&self) {
         let mut table =
-            String::from("case                          checkpoints  rss  places  cow\n");
+            String::from("case                          checkpoints  rss  places  cow  mended\n");
         for (case, row) in &self.rows {
             let [rss, places, cow] = row.worst;
             let _ = writeln!(
                 table,
-                "{case:30}{:11}{rss:5}{places:8}{cow:5}",
-                row.checkpoints
+                "{case:30}{:11}{rss:5}{places:8}{cow:5}{:8}",
+                row.checkpoints,
+                row.drift / PAGE
             );
         }
         let _ = writeln!(
             table,
-            "{:30}{:11}  (off by, in pages)",
+            "{:30}{:11}  (off by, and what reconciliation mended so far, in pages)",
             "all",
             self.checkpoints()
         );

@@ -2,7 +2,7 @@
 //! believes is held against the kernel's counts and page tables. Amounts by kind and places equal
 //! the kernel's, to the page; copies after fork are within 2 %.
 //!
-//! `TORTURE_CASES=name,…` runs these cases of torture.py alone. The table is printed:
+//! `TORTURE_CASES=name,…` runs these cases of the program alone. The table is printed:
 //! `cargo test -p memprof-tests --test torture -- --nocapture`.
 
 use std::collections::BTreeMap;
@@ -31,6 +31,26 @@ fn cases_of_c_on_3_13() {
 #[test]
 fn cases_of_c_on_debians_static_3_11() {
     c("debian");
+}
+
+#[test]
+fn cases_of_python_on_3_10() {
+    in_python("3.10");
+}
+
+#[test]
+fn cases_of_python_on_3_11() {
+    in_python("3.11");
+}
+
+#[test]
+fn cases_of_python_on_3_12() {
+    in_python("3.12");
+}
+
+#[test]
+fn cases_of_python_on_3_13() {
+    in_python("3.13");
 }
 
 /// What torture.py prints.
@@ -63,6 +83,29 @@ fn c(version: &str) {
     }
     compared.assert_exact();
     check_owners(&session, &done);
+}
+
+/// What Python itself does with memory, processes and threads.
+fn in_python(version: &str) {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(torture::python(version)) else {
+        return;
+    };
+    let scratch = session.dir().to_string_lossy();
+    let mut words = vec!["--scratch", &scratch];
+    let chosen = std::env::var("TORTURE_CASES");
+    if let Ok(chosen) = &chosen {
+        words.extend(["--cases", chosen]);
+    }
+    let compared = Walk::start(&session, &python, "torture_python.py", &words).compare();
+    let done = truth::parse::<Done>(&compared.ended.stdout).remove(0);
+    for (case, errno) in done.cases.iter().filter(|&(_, &bytes)| bytes < 0) {
+        require::<()>(Err(format!("{case}: errno {}", -errno)));
+    }
+    compared.assert_exact();
+    session.report().assert_nothing_lost();
 }
 
 /// The growth of each case stands under the Python function that called it.
