@@ -70,8 +70,13 @@ pub struct KernelConfig {
     pub super_magic: u32,
     /// `vm_area_struct.vm_end`
     pub vma_end: u32,
+    /// 1: one fault may bring an anonymous folio between a page and a huge page (mTHP), so that
+    /// every count has to be exact.
+    pub large_folios: u32,
+    /// `vm_area_struct.vm_start`
+    pub vma_start: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 120);
+const _: () = assert!(size_of::<KernelConfig>() == 128);
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.
@@ -166,6 +171,10 @@ pub struct Process {
     pub unexplained: u32,
 }
 const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 24 + 88 + 8 + 24);
+
+/// CPUs whose counters are summed at most, a power of two: on larger machines amounts of huge
+/// pages and of file pages are coarse.
+pub const MAX_CPUS: u32 = 1024;
 
 /// Entries of the `SPACES` map, a power of two.
 pub const SPACE_SLOTS: u32 = 1 << 16;

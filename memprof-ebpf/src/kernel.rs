@@ -1,7 +1,7 @@
 //! Facts about the current task and its memory, read from kernel structures by the offsets that
 //! the loader took from the kernel's BTF.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ops::ControlFlow};
 
 use aya_ebpf::{
     helpers::generated::{
@@ -10,9 +10,12 @@ use aya_ebpf::{
     },
     programs::BtfTracePointContext,
 };
-use memprof_common::{ImageKey, Loss, Process, WatchedSpace, records::member};
+use memprof_common::{ImageKey, Loss, Process, WatchedSpace, config::MAX_CPUS, records::member};
 
-use crate::maps::{self, CPU_PROBE, CpuOffsets, MAX_CPUS, config, lose};
+use crate::{
+    maps::{self, CPU_PROBE, CpuOffsets, config, lose},
+    repeat::{self, Rounds},
+};
 
 /// x86-64 `struct pt_regs` (arch/x86/include/asm/ptrace.h): fixed by the system-call ABI.
 pub mod regs {
@@ -185,33 +188,43 @@ pub fn filesystem_magic(file: u64) -> u64 {
     kernel_word(superblock.wrapping_add(config!(super_magic) as u64))
 }
 
-/// What [`mapping_end`] hands to the kernel and back.
-struct End(u64);
+/// What [`mapping_at`] hands to the kernel and back.
+struct Bounds {
+    start: u64,
+    end: u64,
+}
 
-extern "C" fn note_end(_task: *const u8, vma: *const u8, end: *mut End) -> i64 {
-    let vma_end = Structure(vma).field(config!(vma_end) as usize);
-    // SAFETY: only `mapping_end` hands this function to the kernel, with its own `End`.
-    unsafe { (*end).0 = vma_end };
+extern "C" fn note_bounds(_task: *const u8, vma: *const u8, bounds: *mut Bounds) -> i64 {
+    let vma = Structure(vma);
+    let (start, end) = (
+        vma.field(config!(vma_start) as usize),
+        vma.field(config!(vma_end) as usize),
+    );
+    // SAFETY: only `mapping_at` hands this function to the kernel, with its own `Bounds`.
+    unsafe {
+        (*bounds).start = start;
+        (*bounds).end = end;
+    }
     0
 }
 
-/// One past the last byte of the current task's mapping that holds this address; 0 without one,
-/// or while another thread changes the address space.
+/// The current task's mapping that holds this address: its first byte, and one past its last; None
+/// without one, or while another thread changes the address space.
 #[inline(always)]
-pub fn mapping_end(task: Structure, address: u64) -> u64 {
-    let mut end = End(0);
+pub fn mapping_at(task: Structure, address: u64) -> Option<(u64, u64)> {
+    let mut bounds = Bounds { start: 0, end: 0 };
     // SAFETY: the helper takes a `task_struct`, which the verifier checks; the kernel calls
-    // `note_end` with `end` and is done when the helper returns.
+    // `note_bounds` with `bounds` and is done when the helper returns.
     unsafe {
         bpf_find_vma(
             task.0 as *mut _,
             address,
-            note_end as *mut c_void,
-            (&raw mut end).cast(),
+            note_bounds as *mut c_void,
+            (&raw mut bounds).cast(),
             0,
         )
     };
-    end.0
+    (bounds.end != 0).then_some((bounds.start, bounds.end))
 }
 
 /// The distance from a per-CPU pointer to each CPU's copy.
@@ -248,23 +261,67 @@ fn find_cpu_offsets(offsets: &mut CpuOffsets) -> u32 {
     let Some(pointer) = read_kernel(pptrs).map(u64::from_ne_bytes) else {
         return 0;
     };
-    let cpus = config!(cpus);
-    for cpu in 0..MAX_CPUS as u32 {
-        if cpu >= cpus {
-            break;
-        }
+    let mut copies = Copies {
+        offsets,
+        pointer,
+        missing: false,
+    };
+    repeat::run(config!(cpus), &mut copies);
+    if copies.missing {
+        return 0;
+    }
+    copies.offsets.ready = 1;
+    1
+}
+
+/// The loop over the CPUs' copies of [`CPU_PROBE`].
+struct Copies<'a> {
+    offsets: &'a mut CpuOffsets,
+    pointer: u64,
+    missing: bool,
+}
+
+impl Rounds for Copies<'_> {
+    #[inline(always)]
+    fn round(&mut self, cpu: u32) -> ControlFlow<()> {
+        let map = &raw const CPU_PROBE;
         let key = 0u32;
         // SAFETY: the helper takes a per-CPU map and a key of its key's size, and checks `cpu`.
         let copy =
             unsafe { bpf_map_lookup_percpu_elem(map as *mut _, (&raw const key).cast(), cpu) };
         if copy.is_null() {
-            return 0;
+            self.missing = true;
+            return ControlFlow::Break(());
         }
-        let address = number_of(copy as u64, &mut offsets.cell);
-        offsets.offsets[cpu as usize] = address.wrapping_sub(pointer);
+        let address = number_of(copy as u64, &mut self.offsets.cell);
+        self.offsets.offsets[(cpu % MAX_CPUS) as usize] = address.wrapping_sub(self.pointer);
+        ControlFlow::Continue(())
     }
-    offsets.ready = 1;
-    1
+}
+
+/// CPUs whose counters are read by an ordinary loop: its rounds cost half.
+const NEAR_CPUS: u32 = 16;
+
+/// One CPU's part of a count whose per-CPU pointer is `counters`.
+#[inline(always)]
+fn part_of(offsets: &CpuOffsets, counters: u64, cpu: u32) -> i64 {
+    let address = counters.wrapping_add(offsets.offsets[(cpu % MAX_CPUS) as usize]);
+    read_kernel(address).map_or(0, i32::from_ne_bytes) as i64
+}
+
+/// The loop over the parts of a count, where there are many.
+struct Parts<'a> {
+    offsets: &'a CpuOffsets,
+    counters: u64,
+    sum: i64,
+}
+
+impl Rounds for Parts<'_> {
+    #[inline(always)]
+    fn round(&mut self, index: u32) -> ControlFlow<()> {
+        self.sum += part_of(self.offsets, self.counters, index + NEAR_CPUS);
+        ControlFlow::Continue(())
+    }
 }
 
 /// Resident pages of one member of an address space: the exact sum of `percpu_counter`, or its
@@ -282,18 +339,23 @@ pub fn resident_pages(mm: Structure, which: u32) -> i64 {
     let counter = config!(mm_rss_stat) as usize + index;
     let mut pages: i64 = mm.field(counter + config!(percpu_counter_count) as usize);
     let counters: u64 = mm.field(counter + config!(percpu_counter_counters) as usize);
-    let cpus = config!(cpus);
     let Some(offsets) = cpu_offsets() else {
         return pages;
     };
-    for cpu in 0..MAX_CPUS as u32 {
+    let cpus = config!(cpus);
+    for cpu in 0..NEAR_CPUS {
         if cpu >= cpus {
-            break;
+            return pages;
         }
-        let address = counters.wrapping_add(offsets.offsets[cpu as usize]);
-        pages += read_kernel(address).map_or(0, i32::from_ne_bytes) as i64;
+        pages += part_of(offsets, counters, cpu);
     }
-    pages
+    let mut parts = Parts {
+        offsets,
+        counters,
+        sum: pages,
+    };
+    repeat::run(cpus - NEAR_CPUS, &mut parts);
+    parts.sum
 }
 
 /// The part of the count of anonymous pages that all CPUs share. A CPU keeps changes for itself

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
-    config::{FAULT_SLOTS, SPACE_SLOTS},
+    config::{FAULT_SLOTS, MAX_CPUS, SPACE_SLOTS},
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
@@ -53,6 +53,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     mm_context_id: 0,
     super_magic: 0,
     vma_end: 0,
+    large_folios: 0,
+    vma_start: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -147,16 +149,13 @@ const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// CPUs whose counters are summed one by one at most.
-pub const MAX_CPUS: usize = 16;
-
 /// Distances from a per-CPU pointer to each CPU's copy; see [`crate::kernel`].
 #[repr(C)]
 pub struct CpuOffsets {
     pub ready: u64,
     /// Where a pointer becomes a number.
     pub cell: u64,
-    pub offsets: [u64; MAX_CPUS],
+    pub offsets: [u64; MAX_CPUS as usize],
 }
 
 #[map]

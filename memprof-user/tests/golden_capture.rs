@@ -33,7 +33,9 @@ fn assert_prefix(part: &Capture, full: &Profile) {
             incomplete |= profile.$table.len() < full.$table.len();
         )*};
     }
-    prefix!(processes, functions, frames, stacks, owners, samples, marks);
+    prefix!(
+        processes, functions, frames, stacks, files, owners, samples, shares, marks
+    );
     if incomplete {
         let damage = part
             .damage
@@ -98,6 +100,7 @@ fn a_long_table_is_cut_in_its_middle() {
             ..sample
         })
         .collect();
+    full.shares.clear();
     full.marks.clear();
     let bytes = bytes(&full);
     assert_eq!(whole(&bytes), full);
@@ -106,7 +109,7 @@ fn a_long_table_is_cut_in_its_middle() {
     assert_eq!(capture.profile.samples.len(), 8192);
     assert_eq!(
         capture.damage.unwrap().missing,
-        ["RSS over time", "function marks"]
+        ["RSS over time", "PSS and USS over time", "function marks"]
     );
 }
 
@@ -132,6 +135,24 @@ fn another_version_is_refused_by_its_number() {
     bytes[12..16].copy_from_slice(&7u32.to_le_bytes());
     let error = capture::read(&bytes[..]).unwrap_err();
     assert_eq!(error.error, "unknown version 7 of the capture format");
+}
+
+#[test]
+fn version_1_is_read_and_knows_no_files() {
+    let mut full = support::gunicorn();
+    full.files.clear();
+    full.shares.clear();
+    full.owners.iter_mut().for_each(|owner| owner.file = None);
+    let mut bytes = bytes(&full);
+    bytes[12..16].copy_from_slice(&1u32.to_le_bytes());
+    assert_eq!(whole(&bytes), full);
+    // What version 1 wrote of an owner.
+    let owner = serde_json::json!({
+        "process": 0, "stack": 0, "cause": "Python", "kind": "File", "in_kernel": false,
+        "gross": 1, "freed": 2, "peak": 3, "cow": 4, "events": 5,
+    });
+    let owner: Owner = serde_json::from_value(owner).unwrap();
+    assert_eq!((owner.file, owner.events), (None, 5));
 }
 
 #[test]
@@ -173,12 +194,14 @@ fn what_follows_the_end_is_reported() {
 
 #[test]
 fn an_index_out_of_range_is_refused() {
-    let breakers: [fn(&mut Profile); 8] = [
+    let breakers: [fn(&mut Profile); 10] = [
         |profile| profile.frames[0].function = 7,
         |profile| profile.stacks[0].frames[0] = 8,
         |profile| profile.owners[0].process = 4,
         |profile| profile.owners[0].stack = 6,
+        |profile| profile.owners[0].file = Some(3),
         |profile| profile.samples[0].process = 4,
+        |profile| profile.shares[0].process = 4,
         |profile| profile.marks[0].process = u32::MAX,
         |profile| profile.samples[0].epoch_s = f64::NAN,
         |profile| {

@@ -7,16 +7,16 @@ use std::collections::HashSet;
 use memprof_user::model::{Cause, Owner, PageKind};
 use memprof_user::report::{self, ReportOptions};
 use memprof_user::sink::folded::{FoldedOptions, folded};
-use memprof_user::sink::{DatOptions, Format, SinkOptions, View};
+use memprof_user::sink::{DatOptions, Format, Kind, SinkOptions, View};
 use proptest::prelude::*;
 use support::{net, written};
 
 fn attributed(owner: &Owner) -> bool {
-    matches!(
-        owner.cause,
-        Cause::Python | Cause::Interpreter | Cause::NotPython
-    ) || owner.kind != PageKind::Anon
-        || owner.in_kernel
+    match owner.cause {
+        Cause::Python | Cause::Interpreter | Cause::NotPython | Cause::OtherProcess => true,
+        Cause::Found => false,
+        Cause::NoPythonFrame | Cause::Unknown => owner.kind != PageKind::Anon || owner.in_kernel,
+    }
 }
 
 proptest! {
@@ -74,6 +74,12 @@ proptest! {
         prop_assert_eq!(of("processes", "gross"), sum(&|_| true));
         prop_assert_eq!(of("processes", "net"), net(&profile));
         prop_assert_eq!(of("processes", "unattributed"), sum(&|owner| !attributed(owner)));
+        // Every byte is in one row of the kinds, and every page of a file in one of the files.
+        prop_assert_eq!(of("kinds", "gross"), sum(&|_| true));
+        prop_assert_eq!(of("kinds", "net"), net(&profile));
+        prop_assert_eq!(of("kinds", "python"), sum(&|owner| owner.cause == Cause::Python));
+        let in_files = |owner: &Owner| matches!(Kind::of(owner), Kind::File | Kind::Shmem);
+        prop_assert_eq!(of("files", "gross"), sum(&in_files));
         // Whatever has a frame has exactly one on top.
         let framed = |owner: &Owner| !profile.stacks[owner.stack as usize].frames.is_empty();
         prop_assert_eq!(of("functions", "self_gross"), sum(&framed));

@@ -5,8 +5,6 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use memprof_user::model::{Mark, Profile};
 use memprof_user::report::{self, ReportOptions};
 use memprof_user::sink::folded::{FoldedOptions, folded};
@@ -14,20 +12,7 @@ use memprof_user::sink::{DatOptions, FlamegraphOptions, Format, Metric, SinkOpti
 use support::{MIB, net, written};
 
 fn golden(name: &str, actual: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name);
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, actual).unwrap();
-        return;
-    }
-    let bless = "BLESS=1 cargo test -p memprof-user --test golden_views";
-    let expected = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("tests/data/{name}: {error}; to make it: {bless}"));
-    assert!(
-        expected == actual,
-        "tests/data/{name} differs; if the change is wanted: {bless}\n--- is now\n{actual}"
-    );
+    support::golden::golden("golden_views", name, actual);
 }
 
 #[test]
@@ -299,12 +284,25 @@ fn json_has_every_key_of_the_contract() {
     };
     has(
         &json,
-        "schema command duration_s metric processes functions lines accounting marks loss",
+        "schema command duration_s metric processes functions lines accounting kinds files \
+         before_attach shares marks loss",
     );
     has(
         &json["processes"][0],
-        "pid ppid role python rss_start rss_end rss_peak gross freed net cow inherited unattributed",
+        "pid ppid role python rss_start rss_end rss_peak gross freed net cow inherited unattributed \
+         pss_start pss_end pss_peak uss_start uss_end uss_peak before_attach before_attach_end \
+         before_attach_by_kind before_attach_end_by_kind",
     );
+    has(
+        &json["kinds"][0],
+        "kind gross freed net peak cow events python",
+    );
+    has(&json["files"][0], "file kind gross freed net");
+    has(
+        &json["before_attach"],
+        "start end start_by_kind end_by_kind",
+    );
+    has(&json["shares"][0], "pid time pss uss");
     has(
         &json["functions"][0],
         "function file line net gross freed peak cow self_net self_gross self_cow",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use interpreters::{Program, supported};
-use memprof_user::target::pagemap::{Method, Run};
+use memprof_user::target::pagemap::{EVERYWHERE, Method, Run};
 use memprof_user::target::{Mappings, PageBytes, PageKind, Pagemap, Rss, resident_bytes};
 
 const PAGE: u64 = 4096;
@@ -109,7 +109,7 @@ fn the_sums_are_the_kernel_s() {
         let mut pagemap = Pagemap::open_by(pid, method).unwrap();
         let mut runs = 0;
         let sums = pagemap
-            .address_space(&mappings, &[0..u64::MAX], |mapping, run| {
+            .address_space(&mappings, &[EVERYWHERE], |mapping, run| {
                 assert!(mapping.start <= run.start && run.end <= mapping.end);
                 runs += 1;
             })

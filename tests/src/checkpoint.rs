@@ -1,8 +1,9 @@
 //! The tracer's own view of its targets, asked for while it runs.
 //!
 //! The contract: on `SIGUSR1` memprof-ebpf takes what the ring holds, with the ranges that still
-//! grow in the kernel side, and writes `BASE.checkpoint-N.json`, N from 1, under a temporary name
-//! that is then renamed. No count in it comes from /proc: it is what the events added up to.
+//! grow in the kernel side, asks the page tables where a record left the place open, and writes
+//! `BASE.checkpoint-N.json`, N from 1, under a temporary name that is then renamed. No count in it
+//! comes from /proc: it is what the records added up to.
 //! ```text
 //! {"processes":[{
 //!   "pid": 1234,

@@ -23,6 +23,14 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// Where the growth went.
     pub accounting: Accounting,
+    /// The growth by named kinds.
+    pub kinds: Vec<Kind>,
+    /// The rows `file` and `shmem` of `kinds`, by file.
+    pub files: Vec<MappedFile>,
+    /// What was resident before the trace.
+    pub before_attach: BeforeAttach,
+    /// PSS and USS over time.
+    pub shares: Vec<Share>,
     /// Marked functions.
     pub marks: Vec<serde_json::Value>,
     /// What was lost.
@@ -48,6 +56,61 @@ pub struct Process {
     pub unattributed: u64,
     pub mapped: u64,
     pub mapped_gross: u64,
+    pub pss_start: Option<u64>,
+    pub pss_end: Option<u64>,
+    pub pss_peak: Option<u64>,
+    pub uss_start: Option<u64>,
+    pub uss_end: Option<u64>,
+    pub uss_peak: Option<u64>,
+    pub before_attach_by_kind: BTreeMap<String, u64>,
+    pub before_attach_end_by_kind: BTreeMap<String, u64>,
+}
+
+/// The growth of one kind.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct Kind {
+    pub kind: String,
+    pub gross: u64,
+    pub freed: u64,
+    pub net: u64,
+    pub peak: u64,
+    pub cow: u64,
+    pub events: u64,
+    /// Of its gross, owned by a Python stack.
+    pub python: u64,
+}
+
+/// One file, or one piece of shared memory.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct MappedFile {
+    pub file: String,
+    /// `file` or `shmem`.
+    pub kind: String,
+    pub gross: u64,
+    pub freed: u64,
+    pub net: u64,
+}
+
+/// What was resident before the trace, then and at the end.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct BeforeAttach {
+    pub start: u64,
+    pub end: u64,
+    pub start_by_kind: BTreeMap<String, u64>,
+    pub end_by_kind: BTreeMap<String, u64>,
+}
+
+/// PSS and USS of a process at one time.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct Share {
+    pub pid: u32,
+    pub time: f64,
+    pub pss: u64,
+    pub uss: u64,
 }
 
 /// One function; `line` is its first line.
@@ -167,6 +230,20 @@ impl Report {
             .unwrap_or_else(|| panic!("no pid {pid} in {:?}", self.processes))
     }
 
+    /// The row of one kind.
+    #[track_caller]
+    pub fn kind(&self, kind: &str) -> &Kind {
+        let row = self.kinds.iter().find(|row| row.kind == kind);
+        row.unwrap_or_else(|| panic!("no kind {kind} in {:?}", self.kinds))
+    }
+
+    /// The row of one file.
+    #[track_caller]
+    pub fn mapped_file(&self, file: &str) -> &MappedFile {
+        let row = self.files.iter().find(|row| row.file == file);
+        row.unwrap_or_else(|| panic!("no file {file} in {:?}", self.files))
+    }
+
     /// Sum of the processes' net.
     pub fn net(&self) -> u64 {
         self.processes.iter().map(|process| process.net).sum()
@@ -204,6 +281,8 @@ impl Report {
             sums.rss_growth,
             "{sums:?}"
         );
+        let by_kind: u64 = self.kinds.iter().map(|row| row.gross).sum();
+        assert_eq!(by_kind, sums.rss_growth, "{:?}", self.kinds);
         let share = |part: u64| part as f64 / sums.rss_growth as f64;
         assert!(
             share(sums.attributed) >= attributed,

@@ -95,6 +95,10 @@ def huge_moved():
     return LIB.huge_moved()
 
 
+def folios_written():
+    return LIB.folios_written()
+
+
 def file_read_shared():
     return LIB.file_read_shared()
 
@@ -286,7 +290,7 @@ CASES = (
     protected_and_back,
     # huge.c
     huge_written, huge_zero_then_written, huge_split_by_munmap, huge_split_by_mprotect, huge_split_by_advice,
-    huge_by_collapse, huge_moved,
+    huge_by_collapse, huge_moved, folios_written,
     # files.c
     file_read_shared, file_window_with_holes, file_not_cached, file_private_written, file_populated,
     file_truncated, file_paged_out, file_huge,

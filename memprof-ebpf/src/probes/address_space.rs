@@ -14,7 +14,7 @@ use memprof_common::{
 
 use crate::{
     emit, images,
-    kernel::{Structure, all_resident, current, mapping_end, meet, mm_of, regs, thread_pointer},
+    kernel::{Structure, all_resident, current, mapping_at, meet, mm_of, regs, thread_pointer},
     maps::{self, config},
     memory::user_word,
     stack, unshare,
@@ -111,7 +111,9 @@ fn taken_away(id: i64, arguments: &[u64; 4]) -> Option<(u64, u64)> {
     let [first, second, third, fourth] = *arguments;
     match id {
         call::MUNMAP => Some((first, second)),
-        call::SHMDT => Some((first, mapping_end(current(), first).saturating_sub(first))),
+        call::SHMDT => {
+            mapping_at(current(), first).map(|(_, end)| (first, end.saturating_sub(first)))
+        }
         call::MMAP if fourth & MAP_FIXED != 0 => Some((first, second)),
         call::MADVISE
             if matches!(

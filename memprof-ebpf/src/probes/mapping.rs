@@ -10,7 +10,7 @@ use super::address_space::{MAP_ANONYMOUS, call, forget_fault, pages_up, state};
 use crate::{
     emit,
     kernel::{
-        Structure, current, file_of_descriptor, filesystem_magic, mapping_end, mm_of, regs,
+        Structure, current, file_of_descriptor, filesystem_magic, mapping_at, mm_of, regs,
         thread_pointer,
     },
     maps::config,
@@ -105,7 +105,7 @@ fn added(thread: &Thread, registers: Structure, id: i64, result: u64) -> Option<
             }
         }
         call::SHMAT => {
-            let end = mapping_end(current(), result);
+            let (_, end) = mapping_at(current(), result)?;
             let len = end.saturating_sub(result);
             (result, len, member::SHMEM)
         }

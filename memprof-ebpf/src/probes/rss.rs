@@ -17,8 +17,8 @@ use memprof_common::{
 use crate::{
     emit,
     kernel::{
-        Structure, current, in_system_call, registers, regs, resident_pages, shared_anon_pages,
-        task_flag, task_flags, thread_pointer, watched,
+        Structure, current, in_system_call, mapping_at, registers, regs, resident_pages,
+        shared_anon_pages, task_flag, task_flags, thread_pointer, watched,
     },
     maps::{self, config},
     memory::read_user,
@@ -195,7 +195,11 @@ fn recount(process: &mut Process, mm: Structure, which: u32) -> i64 {
 /// one page: 512 at once never stay with a CPU.
 #[inline(always)]
 fn grown(process: &mut Process, mm: Structure, which: u32, placed: bool) -> i64 {
-    if which == member::ANON && placed && shared_anon_pages(mm) == process.anon_shared {
+    if which == member::ANON
+        && placed
+        && config!(large_folios) == 0
+        && shared_anon_pages(mm) == process.anon_shared
+    {
         add(&mut process.rss_pages[member::ANON as usize], 1);
         return 1;
     }
@@ -263,6 +267,26 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
     }
 }
 
+/// An anonymous folio of several pages, which lies aligned to its size. Near enough: with several
+/// threads at work the pages may be of two faults.
+#[inline(always)]
+fn folio(address: u64, pages: i64) -> Growth {
+    let mut window = PAGE_BYTES;
+    for _ in 0..HUGE_PAGES.trailing_zeros() {
+        if window < pages as u64 * PAGE_BYTES {
+            window <<= 1;
+        }
+    }
+    let start = address & !(window - 1);
+    record(
+        start,
+        start + window,
+        pages as u32,
+        member::ANON,
+        flag::WITHIN,
+    )
+}
+
 /// Growth by a page fault: one page at its address, a huge page, or several around it.
 #[inline(always)]
 fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Growth> {
@@ -285,6 +309,9 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
     let is_write = error_code & error_code::WRITE != 0;
     // A written page of shared memory is mapped alone, unless it is part of a larger folio.
     let written = which == member::SHMEM && is_write && delta <= 2;
+    if which == member::ANON && config!(large_folios) != 0 && delta > 1 {
+        return Some(folio(address, delta));
+    }
     if which == member::ANON || written {
         // One entry of the page table, whatever the sum says: with several threads at work
         // another one's page may have been in it already, or may be counted here.
@@ -302,8 +329,14 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
             window <<= 1;
         }
     }
-    let start = address & !(window - 1);
-    Some(record(start, start + window, pages, which, flag::WITHIN))
+    let mut start = address & !(window - 1);
+    let mut end = start + window;
+    // The kernel keeps to the mapping.
+    if let Some((first, last)) = mapping_at(current(), address) {
+        start = if start < first { first } else { start };
+        end = if end > last { last } else { end };
+    }
+    Some(record(start, end, pages, which, flag::WITHIN))
 }
 
 /// A change inside a system call, without a fault. In the calls that say their range on return,

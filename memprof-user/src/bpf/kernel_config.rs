@@ -1,6 +1,6 @@
 //! Fills in the kernel side's configuration for the running kernel.
 
-use memprof_common::KernelConfig;
+use memprof_common::{KernelConfig, config::MAX_CPUS};
 
 use super::btf::{KernelTypes, VMLINUX};
 use crate::error::{Error, Exit, Result};
@@ -14,10 +14,6 @@ pub struct KernelOptions {
     pub no_shortcut: bool,
 }
 
-/// CPUs whose counters the kernel side sums (`MAX_CPUS` there). With more CPUs it reads the
-/// shared part alone.
-const MAX_CPUS: u32 = 16;
-
 fn possible_cpus() -> u32 {
     // "0-3" or "0-3,8-11": the highest number counts, as ids index the counters.
     std::fs::read_to_string("/sys/devices/system/cpu/possible")
@@ -29,6 +25,26 @@ fn possible_cpus() -> u32 {
                 .and_then(|last| last.parse::<u32>().ok())
         })
         .map_or(1, |last| last + 1)
+}
+
+/// Where the kernel says of which sizes it makes anonymous folios: a folder a size.
+const FOLIO_SIZES: &str = "/sys/kernel/mm/transparent_hugepage";
+
+/// True when anonymous memory may come in folios between a page and a huge page (2048 kB), now or
+/// in a range that asks for it (Documentation/admin-guide/mm/transhuge.rst).
+fn has_large_folios() -> bool {
+    let enabled = |folder: std::path::PathBuf| {
+        let choice = std::fs::read_to_string(folder.join("enabled"));
+        choice.is_ok_and(|choice| !choice.contains("[never]"))
+    };
+    let Ok(folders) = std::fs::read_dir(FOLIO_SIZES) else {
+        return false;
+    };
+    folders.flatten().any(|folder| {
+        let name = folder.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("hugepages-") && name != "hugepages-2048kB" && enabled(folder.path())
+    })
 }
 
 /// Offsets of the running kernel.
@@ -66,6 +82,7 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         percpu_counter_count: offset("percpu_counter", "count")?,
         percpu_counter_counters: offset("percpu_counter", "counters")?,
         bpf_array_pptrs: offset("bpf_array", "pptrs")?,
+        // With more CPUs than that the kernel side reads the part that they share alone.
         cpus: if cpus > MAX_CPUS { 0 } else { cpus },
         follow_forks: options.follow_forks as u32,
         no_shortcut: options.no_shortcut as u32,
@@ -83,5 +100,7 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         mm_context_id: offset("mm_struct", "context.ctx_id")?,
         super_magic: offset("super_block", "s_magic")?,
         vma_end: offset("vm_area_struct", "vm_end")?,
+        large_folios: has_large_folios() as u32,
+        vma_start: offset("vm_area_struct", "vm_start")?,
     })
 }

@@ -197,6 +197,12 @@ impl Tables {
         })
     }
 
+    /// The range of a process that has not been sent yet.
+    pub fn pending_growth(&self, pid: u32) -> Option<Growth> {
+        let Pod(process) = self.processes.get(&pid, 0).ok()?;
+        (process.pending.tid != 0).then(|| process.pending.growth(pid))
+    }
+
     /// The ranges that were still growing when the hooks were taken out.
     pub fn pending(&self) -> Vec<Growth> {
         self.processes

@@ -8,8 +8,14 @@ use crate::model::Profile;
 /// styles: a file spoiled by a transfer as text is told from a damaged one.
 pub const MAGIC: [u8; 12] = *b"\x89memprof\r\n\x1a\n";
 
-/// Raised when older readers could not make sense of the file any more.
-pub const VERSION: u32 = 1;
+/// Raised when older readers could not make sense of the file any more: they refuse a version
+/// above theirs. What they may pass over (a section, a field) does not raise it.
+///
+/// 2: owners may have a cause that version 1 does not know.
+pub const VERSION: u32 = 2;
+
+/// The oldest version that is read. What it lacks reads as empty or not known.
+pub const OLDEST_VERSION: u32 = 1;
 
 /// Tag, length of the payload, checksum of tag, length and payload.
 pub const SECTION_HEADER_BYTES: usize = 12;
@@ -35,10 +41,14 @@ pub enum Tag {
     Frames,
     /// Rows of `Profile::stacks`.
     Stacks,
+    /// Rows of `Profile::files`. Since version 2.
+    Files,
     /// Rows of `Profile::owners`.
     Owners,
     /// Rows of `Profile::samples`.
     Samples,
+    /// Rows of `Profile::shares`. Since version 2.
+    Shares,
     /// Rows of `Profile::marks`.
     Marks,
     /// Nothing follows: the file is whole.
@@ -47,15 +57,17 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of the file.
-    pub const ALL: [Tag; 10] = [
+    pub const ALL: [Tag; 12] = [
         Tag::Head,
         Tag::Loss,
         Tag::Processes,
         Tag::Functions,
         Tag::Frames,
         Tag::Stacks,
+        Tag::Files,
         Tag::Owners,
         Tag::Samples,
+        Tag::Shares,
         Tag::Marks,
         Tag::End,
     ];
@@ -69,8 +81,10 @@ impl Tag {
             Tag::Functions => *b"FUNC",
             Tag::Frames => *b"FRAM",
             Tag::Stacks => *b"STAK",
+            Tag::Files => *b"FILE",
             Tag::Owners => *b"OWNR",
             Tag::Samples => *b"SMPL",
+            Tag::Shares => *b"SHAR",
             Tag::Marks => *b"MARK",
             Tag::End => *b"END.",
         }
@@ -85,8 +99,10 @@ impl Tag {
             Tag::Functions => "functions",
             Tag::Frames => "frames",
             Tag::Stacks => "stacks",
+            Tag::Files => "files",
             Tag::Owners => "owners",
             Tag::Samples => "RSS over time",
+            Tag::Shares => "PSS and USS over time",
             Tag::Marks => "function marks",
             Tag::End => "end mark",
         }

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::format::{Head, MAGIC, MAX_SECTION_BYTES, SECTION_HEADER_BYTES, Tag, VERSION, checksum};
+use super::format::{
+    Head, MAGIC, MAX_SECTION_BYTES, OLDEST_VERSION, SECTION_HEADER_BYTES, Tag, VERSION, checksum,
+};
 use super::validate;
 use crate::model::Profile;
 use crate::{Error, Exit, Result};
@@ -113,10 +115,10 @@ fn header(input: &mut impl Read) -> Result<()> {
     let Ok(version) = version.try_into().map(u32::from_le_bytes) else {
         return Err(not_a_capture("it is cut inside its header"));
     };
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(Error::failed(
             format!("unknown version {version} of the capture format"),
-            format!("this memprof-ebpf reads version {VERSION}"),
+            format!("this memprof-ebpf reads versions {OLDEST_VERSION} to {VERSION}"),
             "read it with the memprof-ebpf that wrote it, or trace again",
         )
         .with_exit(Exit::Failed));
@@ -214,8 +216,10 @@ impl<R: Read> Reader<R> {
             Tag::Functions => append(&mut profile.functions, payload)?,
             Tag::Frames => append(&mut profile.frames, payload)?,
             Tag::Stacks => append(&mut profile.stacks, payload)?,
+            Tag::Files => append(&mut profile.files, payload)?,
             Tag::Owners => append(&mut profile.owners, payload)?,
             Tag::Samples => append(&mut profile.samples, payload)?,
+            Tag::Shares => append(&mut profile.shares, payload)?,
             Tag::Marks => append(&mut profile.marks, payload)?,
             Tag::End => {}
         }

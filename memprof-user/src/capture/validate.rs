@@ -23,9 +23,15 @@ pub fn validate(profile: &Profile) -> Result<(), String> {
     for (row, owner) in profile.owners.iter().enumerate() {
         index("owner", row, owner.process, processes)?;
         index("owner", row, owner.stack, profile.stacks.len())?;
+        if let Some(file) = owner.file {
+            index("owner", row, file, profile.files.len())?;
+        }
     }
     for (row, sample) in profile.samples.iter().enumerate() {
         index("sample", row, sample.process, processes)?;
+    }
+    for (row, share) in profile.shares.iter().enumerate() {
+        index("share", row, share.process, processes)?;
     }
     for (row, mark) in profile.marks.iter().enumerate() {
         index("mark", row, mark.process, processes)?;
@@ -39,9 +45,14 @@ fn times(profile: &Profile) -> Result<(), String> {
     let processes = profile.processes.iter();
     let processes = processes.flat_map(|process| [process.first_epoch_s, process.last_epoch_s]);
     let samples = profile.samples.iter().map(|sample| sample.epoch_s);
+    let shares = profile.shares.iter().map(|share| share.epoch_s);
     let marks = profile.marks.iter();
     let marks = marks.flat_map(|mark| [mark.begin_epoch_s, mark.end_epoch_s]);
-    let mut times = run.chain(processes).chain(samples).chain(marks);
+    let mut times = run
+        .chain(processes)
+        .chain(samples)
+        .chain(shares)
+        .chain(marks);
     match times.find(|time| !time.is_finite()) {
         Some(time) => Err(format!("a time is {time}")),
         None => Ok(()),

@@ -17,8 +17,10 @@ pub fn write(profile: &Profile, mut out: impl Write) -> io::Result<()> {
     rows(&mut out, Tag::Functions, &profile.functions)?;
     rows(&mut out, Tag::Frames, &profile.frames)?;
     rows(&mut out, Tag::Stacks, &profile.stacks)?;
+    rows(&mut out, Tag::Files, &profile.files)?;
     rows(&mut out, Tag::Owners, &profile.owners)?;
     rows(&mut out, Tag::Samples, &profile.samples)?;
+    rows(&mut out, Tag::Shares, &profile.shares)?;
     rows(&mut out, Tag::Marks, &profile.marks)?;
     section(&mut out, Tag::End, &[])?;
     out.flush()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::session::SessionOptions;
+use crate::session::{OnTrigger, SessionOptions, Trigger};
 use crate::sink::{DatOptions, Metric, View};
 
 /// Which Python function, on which line, in which forked worker, made RSS grow.
@@ -120,6 +120,18 @@ pub struct CommonArgs {
     /// One root per role, not per process, in folded stacks
     #[arg(long)]
     pub merge_processes: bool,
+    /// Save and show what is known when this is crossed: [total:]rss|pss|uss|growth>SIZE;
+    /// repeatable ('rss>2G', 'total:pss>8G', 'growth>100M/min')
+    #[arg(long, value_name = "THRESHOLD")]
+    pub trigger: Vec<Trigger>,
+    /// And then: continue, stop (SIGSTOP, for a debugger), or 'exec COMMAND'
+    #[arg(
+        long,
+        value_name = "ACTION",
+        default_value = "continue",
+        requires = "trigger"
+    )]
+    pub on_trigger: OnTrigger,
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,

@@ -43,6 +43,11 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
     };
     let (outcome, mut launched) = block_on(async {
         let mut session = Session::open(options)?;
+        session.watch(
+            args.common.trigger.clone(),
+            args.common.on_trigger.clone(),
+            outputs.base(),
+        );
         let mut launched =
             Launched::fork(&program, &arguments, user, ignored).map_err(cannot_start)?;
         forward_signals(launched.pid())?;

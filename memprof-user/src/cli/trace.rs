@@ -82,6 +82,11 @@ fn trace(pids: &[u32], common: &CommonArgs) -> Result<ExitCode> {
     let outcome = block_on(async {
         let mut session = Session::open(common.session())?;
         session.checkpoint_to(outputs.base())?;
+        session.watch(
+            common.trigger.clone(),
+            common.on_trigger.clone(),
+            outputs.base(),
+        );
         session.attach(pids)?;
         Ok(session.run(command, None).await)
     })??;

@@ -11,13 +11,13 @@ use memprof_common::records::{self, flag, member, space_op, task_op};
 
 use super::anomalies::Anomalies;
 use super::cause;
-use super::ledger::{Ledger, OwnerKey, StackIndex, Totals};
+use super::ledger::{FileIndex, Ledger, OwnerKey, StackIndex, Totals};
 use super::process::Place;
 use super::processes::Processes;
-use super::profile::{self, PageKind, Sample};
+use super::profile::{self, PageKind, Sample, Share};
+use super::reading::{page_kind, pages, place, rss_bytes};
 use super::requests::{MappedTotals, Requests};
-use super::residency::FAULT_AROUND_BYTES;
-use super::timeline::Timeline;
+use super::timeline::{MAX_SHARES, Timeline};
 
 /// A process to attach to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,12 +50,13 @@ pub struct Status {
 }
 
 /// Who owns which resident page in all processes of a run, and what that adds up to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     processes: Processes,
     ledger: Ledger,
     requests: Requests,
-    timeline: Timeline,
+    timeline: Timeline<Sample>,
+    shares: Timeline<Share>,
     anomalies: Anomalies,
     monotonic_epoch_s: f64,
 }
@@ -69,6 +70,7 @@ impl Model {
             ledger: Ledger::default(),
             requests: Requests::default(),
             timeline: Timeline::default(),
+            shares: Timeline::with_capacity_limit(MAX_SHARES),
             anomalies: Anomalies::default(),
             monotonic_epoch_s,
         }
@@ -93,6 +95,17 @@ impl Model {
     /// Pages became resident. `stack` is where the caller keeps the record's stack; None when it
     /// has none or never got its frames.
     pub fn growth(&mut self, growth: &records::Growth, stack: Option<StackIndex>) {
+        self.growth_of(growth, stack, None);
+    }
+
+    /// The same for pages of a file or of shared memory, which the caller has looked up; None where
+    /// it could not.
+    pub fn growth_of(
+        &mut self,
+        growth: &records::Growth,
+        stack: Option<StackIndex>,
+        file: Option<FileIndex>,
+    ) {
         let Some(kind) = page_kind(growth.member) else {
             self.anomalies.not_resident += 1;
             return;
@@ -126,6 +139,7 @@ impl Model {
             cause,
             kind,
             in_kernel: growth.header.flags & flag::IN_KERNEL != 0,
+            file,
         });
         let bytes = u64::from(growth.pages) * PAGE_BYTES;
         if growth.header.flags & flag::UNSHARED != 0 {
@@ -273,10 +287,19 @@ impl Model {
         }
     }
 
-    /// PSS as read just now.
-    pub fn set_pss(&mut self, pid: u32, bytes: u64) {
-        if let Some(process) = self.processes.live_mut(pid) {
-            process.set_pss(bytes);
+    /// PSS and USS as read just now; `keep` when it is to be a point of their course.
+    pub fn set_share(&mut self, pid: u32, epoch_s: f64, pss: u64, uss: u64, keep: bool) {
+        let Some(process) = self.processes.live_mut(pid) else {
+            return;
+        };
+        process.set_share(pss, uss);
+        if keep {
+            self.shares.push(Share {
+                epoch_s,
+                process: process.index(),
+                pss,
+                uss,
+            });
         }
     }
 
@@ -294,6 +317,11 @@ impl Model {
         if let Some(process) = self.processes.live_mut(pid) {
             process.set_rss(rss_bytes, ahead_bytes, &self.ledger);
         }
+    }
+
+    /// The course of PSS and USS so far, to be taken once, at the end.
+    pub fn take_shares(&mut self) -> Vec<Share> {
+        std::mem::take(&mut self.shares).finish()
     }
 
     /// A sample of what is not the RSS of the process: PSS, USS, the total of a tree.
@@ -383,7 +411,8 @@ fn owners(processes: &Processes, ledger: &Ledger, requests: &Requests) -> Vec<pr
         let process = processes.all().get(key.process as usize);
         let recognised = process.is_some_and(|process| process.is_python(key.image));
         let cause = cause::in_image(key.cause, recognised);
-        (key.process, key.stack, cause, key.kind, key.in_kernel)
+        let pages = (key.kind, key.in_kernel, key.file);
+        (key.process, key.stack, cause, pages)
     };
     for (key, totals) in ledger.owners() {
         if key.is_before_attach() {
@@ -399,18 +428,21 @@ fn owners(processes: &Processes, ledger: &Ledger, requests: &Requests) -> Vec<pr
     for (key, totals) in requests.owners() {
         rows.entry(row(key)).or_default().1 += totals;
     }
-    let rows = rows.into_iter();
+    // A record that only told a place made nothing resident.
+    let rows = rows
+        .into_iter()
+        .filter(|(_, sums)| *sums != Default::default());
     rows.map(
-        |((process, stack, cause, kind, in_kernel), (totals, mapped))| profile::Owner {
+        |((process, stack, cause, (kind, in_kernel, file)), (totals, mapped))| profile::Owner {
             process,
             stack: stack.0,
             cause,
             kind,
             in_kernel,
+            file: file.map(|file| file.0),
             gross: totals.gross,
             freed: totals.freed,
             peak: totals.peak,
-            // No record tells of a page that stopped being shared yet.
             cow: totals.cow,
             events: totals.events,
             mapped: mapped.mapped,
@@ -420,57 +452,4 @@ fn owners(processes: &Processes, ledger: &Ledger, requests: &Requests) -> Vec<pr
         },
     )
     .collect()
-}
-
-pub(super) fn page_kind(member: u32) -> Option<PageKind> {
-    match member {
-        member::ANON => Some(PageKind::Anon),
-        member::FILE => Some(PageKind::File),
-        member::SHMEM => Some(PageKind::Shmem),
-        // Swap entries are not resident.
-        _ => None,
-    }
-}
-
-/// Where a growth took place; None when the record contradicts itself.
-fn place(growth: &records::Growth, bytes: u64) -> Option<Place> {
-    let flags = growth.header.flags;
-    if flags & flag::UNPLACED != 0 {
-        return Some(Place::Unplaced);
-    }
-    if flags & flag::WITHIN != 0 {
-        let range = growth.start..growth.end;
-        let window = range.end.checked_sub(range.start) == Some(FAULT_AROUND_BYTES);
-        return Some(
-            match window && range.start.is_multiple_of(FAULT_AROUND_BYTES) {
-                true => Place::Around(range.start),
-                false => Place::Within(range),
-            },
-        );
-    }
-    let aligned = growth.start.is_multiple_of(PAGE_BYTES);
-    let exact = growth.end.checked_sub(growth.start) == Some(bytes);
-    (aligned && exact).then_some(Place::Exact {
-        start: growth.start,
-        end: growth.end,
-    })
-}
-
-/// The whole pages of a system call's range, as the kernel rounds them. Both numbers are the
-/// target's: the sum may not fit.
-pub(super) fn pages(start: u64, len: u64) -> std::ops::Range<u64> {
-    let end = start.saturating_add(len);
-    let end = end.checked_next_multiple_of(PAGE_BYTES);
-    let last_page = !(PAGE_BYTES - 1);
-    start & !(PAGE_BYTES - 1)..end.unwrap_or(last_page)
-}
-
-/// RSS of per-member counts, which for an instant may be below zero each.
-fn rss_bytes(rss_pages: &[i64; member::COUNT]) -> u64 {
-    let resident = [member::FILE, member::ANON, member::SHMEM];
-    let pages: u64 = resident
-        .iter()
-        .map(|&member| rss_pages[member as usize].max(0) as u64)
-        .fold(0, u64::saturating_add);
-    pages.saturating_mul(PAGE_BYTES)
 }

@@ -26,6 +26,7 @@ pub fn from_walk(op: u16, stack_known: bool, started: bool) -> Cause {
 /// The cause in the light of whether the program turned out to be Python.
 pub fn in_image(cause: Cause, recognised: bool) -> Cause {
     match cause {
+        // Who did it is told apart from the program that it was done to.
         Cause::Python | Cause::OtherProcess | Cause::Found => cause,
         _ if !recognised => Cause::NotPython,
         other => other,
@@ -64,7 +65,9 @@ mod tests {
     fn a_program_that_is_not_python_has_no_interpreter() {
         assert_eq!(in_image(Cause::Interpreter, false), Cause::NotPython);
         assert_eq!(in_image(Cause::Unknown, false), Cause::NotPython);
-        assert_eq!(in_image(Cause::Python, false), Cause::Python);
+        for cause in [Cause::Python, Cause::OtherProcess, Cause::Found] {
+            assert_eq!(in_image(cause, false), cause);
+        }
         assert_eq!(in_image(Cause::Interpreter, true), Cause::Interpreter);
     }
 }

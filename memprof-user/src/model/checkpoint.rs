@@ -5,10 +5,11 @@ use std::ops::Range;
 use memprof_common::records::{self, flag};
 use serde::Serialize;
 
-use super::accounting::{Model, page_kind};
+use super::accounting::Model;
 use super::ledger::{Ledger, OwnerId};
 use super::process::Process;
 use super::profile::{PageKind, Reconciled};
+use super::reading::page_kind;
 
 /// Every live process.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -1,6 +1,6 @@
 //! What each owner made resident and gave back, and what it had at its process's peak.
 //!
-//! An owner is one (process, image, stack, cause, page kind, in the kernel or not). Its id is
+//! An owner is one (process, image, stack, cause, page kind, in the kernel or not, file). Its id is
 //! unique in the run, so that a forked child's pages can go on naming their parent's owners.
 //! The size is bounded by the number of distinct stacks, not of events.
 //!
@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use super::profile::{Cause, PageKind};
+use super::profile::{ByPageKind, Cause, PageKind};
 
 /// Index into the list of stacks of the [`super::Profile`] that is being made. The caller hands
 /// them out.
@@ -22,6 +22,11 @@ impl StackIndex {
     /// at index 0.
     pub const EMPTY: StackIndex = StackIndex(0);
 }
+
+/// Index into the list of files of the [`super::Profile`] that is being made. The caller hands them
+/// out, and not without bound: owners are one a stack and file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileIndex(pub u32);
 
 /// Names one owner of the run: its number, and in the two lowest bits the kind of its pages, so
 /// that a map of pages knows their kinds.
@@ -64,6 +69,8 @@ pub struct OwnerKey {
     pub kind: PageKind,
     /// The kernel took them for the program.
     pub in_kernel: bool,
+    /// Which file or shared memory they belong to, where it is known.
+    pub file: Option<FileIndex>,
 }
 
 /// [`OwnerKey::image`] of what was resident before the attach.
@@ -80,6 +87,7 @@ impl OwnerKey {
             cause: Cause::Unknown,
             kind,
             in_kernel: false,
+            file: None,
         }
     }
 
@@ -92,6 +100,7 @@ impl OwnerKey {
             cause: Cause::Found,
             kind,
             in_kernel: false,
+            file: None,
         }
     }
 
@@ -147,13 +156,13 @@ impl Owner {
 struct Account {
     resident: u64,
     /// Of what was there before the attach, given back since.
-    before_released: u64,
+    before_released: ByPageKind,
     highest: u64,
     peak_id: u64,
 }
 
 /// All owners of the run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
     owners: Vec<Owner>,
     ids: HashMap<OwnerKey, OwnerId>,
@@ -216,7 +225,7 @@ impl Ledger {
             return;
         };
         if owner.key.is_before_attach() {
-            account.before_released = account.before_released.saturating_add(bytes);
+            account.before_released.add(owner.key.kind, bytes);
             return;
         }
         owner.save_peak(account);
@@ -230,7 +239,7 @@ impl Ledger {
             return;
         };
         if owner.key.is_before_attach() {
-            account.before_released = account.before_released.saturating_sub(bytes);
+            account.before_released.take(owner.key.kind, bytes);
             return;
         }
         owner.save_peak(account);
@@ -262,7 +271,7 @@ impl Ledger {
     }
 
     /// Of what a process had resident before the attach, given back since.
-    pub fn before_released(&self, process: u32) -> u64 {
+    pub fn before_released(&self, process: u32) -> ByPageKind {
         self.account(process).before_released
     }
 

@@ -12,6 +12,7 @@ fn key(process: u32, stack: u32) -> OwnerKey {
         cause: Cause::Python,
         kind: PageKind::Anon,
         in_kernel: false,
+        file: None,
     }
 }
 
@@ -95,6 +96,10 @@ fn owners_are_told_apart_by_every_part_of_their_key() {
         },
         OwnerKey {
             in_kernel: true,
+            ..one
+        },
+        OwnerKey {
+            file: Some(FileIndex(0)),
             ..one
         },
     ];

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use memprof_common::records::{self, space_op};
 
-use super::accounting::pages;
 use super::ledger::OwnerId;
+use super::reading::pages;
 use super::requests::Requests;
 use super::residency::{Cut, Residency};
 
@@ -20,14 +20,14 @@ use super::residency::{Cut, Residency};
 const ANNOUNCED: usize = 8;
 
 /// An unmap that was announced, and what it took out of the map.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Announced {
     tid: u32,
     cut: Vec<Cut>,
 }
 
 /// Requested ranges of one address space.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Mapped {
     space: Residency,
     announced: VecDeque<Announced>,

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId, OwnerKey};
 use super::mapped::Mapped;
-use super::profile::{self, PageKind};
+use super::profile::{self, ByPageKind, PageKind};
 use super::ranges::Ranges;
 use super::requests::Requests;
 use super::residency::{Cut, Released, Residency};
@@ -41,8 +41,8 @@ pub enum Place {
         /// One past the last.
         end: u64,
     },
-    /// In the fault-around window of this address.
-    Around(u64),
+    /// In this part of one fault-around window.
+    Around(Range<u64>),
     /// Somewhere in this range.
     Within(Range<u64>),
     /// Nobody knows.
@@ -50,7 +50,7 @@ pub enum Place {
 }
 
 /// One process of the run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Number in the run.
     index: u32,
@@ -173,7 +173,9 @@ impl Process {
     /// The range was resident before the attach.
     pub fn was_resident(&mut self, range: Range<u64>, kind: PageKind, ledger: &mut Ledger) {
         let owner = ledger.owner(OwnerKey::before_attach(self.index, kind));
-        self.info.before_attach += range.end - range.start;
+        let bytes = range.end - range.start;
+        self.info.before_attach += bytes;
+        self.info.before_attach_by_kind.add(kind, bytes);
         self.space.was_resident(range, owner);
     }
 
@@ -286,9 +288,18 @@ impl Process {
         self.info.role = role;
     }
 
-    /// PSS as last read.
-    pub fn set_pss(&mut self, bytes: u64) {
-        self.info.pss_end = Some(bytes);
+    /// PSS and USS as read just now. A closed ledger keeps those that go with it.
+    pub fn set_share(&mut self, pss: u64, uss: u64) {
+        if !self.counts() {
+            return;
+        }
+        let info = &mut self.info;
+        info.pss_start = info.pss_start.or(Some(pss));
+        info.uss_start = info.uss_start.or(Some(uss));
+        info.pss_end = Some(pss);
+        info.uss_end = Some(uss);
+        info.pss_peak = info.pss_peak.max(Some(pss));
+        info.uss_peak = info.uss_peak.max(Some(uss));
     }
 
     /// RSS as read just now, with `ahead` bytes of growth in it that the ledger does not have
@@ -312,11 +323,19 @@ impl Process {
         if !self.seen {
             // The program before was only the launcher's: its RSS is of no interest.
             self.info.rss_peak = 0;
+            self.info.pss_peak = None;
+            self.info.uss_peak = None;
         }
+        // The first reading of the new program is its start.
+        self.info.pss_start = None;
+        self.info.uss_start = None;
+        self.info.pss_end = None;
+        self.info.uss_end = None;
         self.info.rss_start = 0;
         self.info.rss_end = 0;
         self.info.inherited = 0;
         self.info.before_attach = 0;
+        self.info.before_attach_by_kind = ByPageKind::default();
         self.info.python = None;
         self.info.role.clear();
         self.rss_before = 0;
@@ -370,7 +389,8 @@ impl Process {
     /// How much of what was there before the attach is left.
     fn settle_before_attach(&mut self, ledger: &Ledger) {
         let released = ledger.before_released(self.index);
-        self.info.before_attach_end = self.info.before_attach.saturating_sub(released);
+        self.info.before_attach_end = self.info.before_attach.saturating_sub(released.sum());
+        self.info.before_attach_end_by_kind = self.info.before_attach_by_kind.without(released);
     }
 
     /// RSS now: the last reading, carried on by what the ledger has seen since.
@@ -385,8 +405,8 @@ impl Process {
     /// has been given back since, as nobody says how much of an unmapped range was resident.
     fn rss_estimate(&self, ledger: &Ledger) -> u64 {
         let inherited = self.space.inherited_bytes();
-        let given_back =
-            self.inherited_at_fork.saturating_sub(inherited) + ledger.before_released(self.index);
+        let given_back = self.inherited_at_fork.saturating_sub(inherited)
+            + ledger.before_released(self.index).sum();
         (self.rss_before + ledger.resident(self.index)).saturating_sub(given_back)
     }
 

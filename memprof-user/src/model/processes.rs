@@ -13,7 +13,7 @@ use super::profile;
 use super::residency::Residency;
 
 /// All processes of the run.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Processes {
     all: Vec<Process>,
     /// Those that live, by pid.

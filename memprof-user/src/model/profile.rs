@@ -22,10 +22,16 @@ pub struct Profile {
     pub frames: Vec<Frame>,
     /// Distinct stacks of frames.
     pub stacks: Vec<Stack>,
-    /// Who made what resident: one row a (process, stack, cause, page kind).
+    /// Files and shared memory that pages belong to. Bounded in number.
+    #[serde(default)]
+    pub files: Vec<MappedFile>,
+    /// Who made what resident: one row a (process, stack, cause, page kind, file).
     pub owners: Vec<Owner>,
     /// RSS over time.
     pub samples: Vec<Sample>,
+    /// PSS and USS over time: rarely read, as they cost a walk over the page tables.
+    #[serde(default)]
+    pub shares: Vec<Share>,
     /// Begin and end of marked functions.
     pub marks: Vec<Mark>,
     /// What was lost.
@@ -53,8 +59,23 @@ pub struct Process {
     pub rss_end: u64,
     /// Highest RSS seen.
     pub rss_peak: u64,
-    /// PSS at the end, where it could be read.
+    /// PSS when it was first read; None when the process went before that.
+    #[serde(default)]
+    pub pss_start: Option<u64>,
+    /// PSS as last read: at the end of the run, or some time before its own.
     pub pss_end: Option<u64>,
+    /// Highest PSS read.
+    #[serde(default)]
+    pub pss_peak: Option<u64>,
+    /// USS when `pss_start` was read.
+    #[serde(default)]
+    pub uss_start: Option<u64>,
+    /// USS when `pss_end` was read.
+    #[serde(default)]
+    pub uss_end: Option<u64>,
+    /// Highest USS read.
+    #[serde(default)]
+    pub uss_peak: Option<u64>,
     /// What it had resident at fork with its parent's owners (0 when not forked in the run).
     pub inherited: u64,
     /// What it had resident before the attach, by the page tables just after (0 when it was
@@ -64,6 +85,12 @@ pub struct Process {
     /// Of this, what was left at the end.
     #[serde(default)]
     pub before_attach_end: u64,
+    /// `before_attach` by the kind of page.
+    #[serde(default)]
+    pub before_attach_by_kind: ByPageKind,
+    /// `before_attach_end` by the kind of page.
+    #[serde(default)]
+    pub before_attach_end_by_kind: ByPageKind,
     /// True when it has gone before the run ended.
     pub exited: bool,
     /// How the sums were held against the kernel's.
@@ -116,6 +143,14 @@ pub struct Stack {
     pub truncated: bool,
 }
 
+/// What pages of kind [`PageKind::File`] or [`PageKind::Shmem`] belong to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MappedFile {
+    /// Path as the target's mappings have it (`/memfd:x (deleted)`), or a name in brackets for
+    /// what has no path. Not escaped.
+    pub path: String,
+}
+
 /// Why pages became resident, apart from the Python stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
@@ -127,10 +162,10 @@ pub enum Cause {
     NoPythonFrame,
     /// A process that is not Python (or not a supported one).
     NotPython,
-    /// Another process did it (process_vm_writev, ptrace), or a thread of the kernel's
-    /// (khugepaged).
+    /// Another process did it from outside: it wrote to the memory (process_vm_writev, ptrace), or
+    /// the kernel put pages there unasked (khugepaged).
     OtherProcess,
-    /// The page tables show it, and no record has told of it.
+    /// No record announced the pages: a look at the page tables found them.
     Found,
     /// The stack could not be read.
     Unknown,
@@ -147,6 +182,62 @@ pub enum PageKind {
     Shmem,
 }
 
+/// Bytes by kind of page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByPageKind {
+    /// [`PageKind::Anon`]
+    pub anon: u64,
+    /// [`PageKind::File`]
+    pub file: u64,
+    /// [`PageKind::Shmem`]
+    pub shmem: u64,
+}
+
+impl ByPageKind {
+    /// Adds bytes of one kind.
+    pub fn add(&mut self, kind: PageKind, bytes: u64) {
+        let sum = self.of(kind);
+        *sum = sum.saturating_add(bytes);
+    }
+
+    /// Takes bytes of one kind away.
+    pub fn take(&mut self, kind: PageKind, bytes: u64) {
+        let sum = self.of(kind);
+        *sum = sum.saturating_sub(bytes);
+    }
+
+    fn of(&mut self, kind: PageKind) -> &mut u64 {
+        match kind {
+            PageKind::Anon => &mut self.anon,
+            PageKind::File => &mut self.file,
+            PageKind::Shmem => &mut self.shmem,
+        }
+    }
+
+    /// What is left of this when `gone` has gone.
+    pub fn without(self, gone: ByPageKind) -> ByPageKind {
+        ByPageKind {
+            anon: self.anon.saturating_sub(gone.anon),
+            file: self.file.saturating_sub(gone.file),
+            shmem: self.shmem.saturating_sub(gone.shmem),
+        }
+    }
+
+    /// All kinds.
+    pub fn sum(self) -> u64 {
+        let file = self.anon.saturating_add(self.file);
+        file.saturating_add(self.shmem)
+    }
+}
+
+impl std::ops::AddAssign for ByPageKind {
+    fn add_assign(&mut self, other: ByPageKind) {
+        self.add(PageKind::Anon, other.anon);
+        self.add(PageKind::File, other.file);
+        self.add(PageKind::Shmem, other.shmem);
+    }
+}
+
 /// What one stack of one process made resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -161,6 +252,9 @@ pub struct Owner {
     /// The kernel took the pages for the program, inside a system call (read() into fresh
     /// memory, populate).
     pub in_kernel: bool,
+    /// Index into [`Profile::files`]; None for anonymous memory, and where the file is not known.
+    #[serde(default)]
+    pub file: Option<u32>,
     /// All bytes that became resident.
     pub gross: u64,
     /// Of these, given back.
@@ -205,6 +299,19 @@ pub struct Sample {
     pub bytes: u64,
     /// True for the process that MEM lines show (the first target); others are its CHLD lines.
     pub main: bool,
+}
+
+/// PSS and USS of one process at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Unix time in seconds.
+    pub epoch_s: f64,
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// Resident, each page divided by how many map it, bytes.
+    pub pss: u64,
+    /// Resident and mapped by nobody else, bytes.
+    pub uss: u64,
 }
 
 /// Begin and end of one call of a marked function.

@@ -44,6 +44,12 @@ impl Model {
         }
     }
 
+    /// True while the process runs in its parent's memory: what /proc says of it is the parent's.
+    pub fn borrows(&self, pid: u32) -> bool {
+        let process = self.parts().0.live(pid);
+        process.is_some_and(|process| process.borrows())
+    }
+
     /// What is believed to be resident; None when there is nothing to hold against /proc.
     pub fn believed(&self, pid: u32) -> Option<Kinds> {
         let process = self.parts().0.live(pid)?;

@@ -9,10 +9,11 @@ use std::ops::AddAssign;
 
 use memprof_common::records::{Mapping, flag, walk_result};
 
-use super::accounting::{Model, page_kind};
+use super::accounting::Model;
 use super::cause;
 use super::ledger::{OwnerId, OwnerKey, StackIndex};
 use super::profile::{Cause, PageKind};
+use super::reading::page_kind;
 use super::residency::Released;
 
 /// Sums of one owner, in bytes.
@@ -47,7 +48,7 @@ struct Row {
 }
 
 /// All owners of requested address space.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Requests {
     rows: Vec<Row>,
     ids: HashMap<(OwnerKey, bool), OwnerId>,
@@ -142,7 +143,7 @@ impl Model {
         if !process.counts() || mapping.header.flags & flag::FINALIZING != 0 {
             return;
         }
-        let range = super::accounting::pages(mapping.start, mapping.len);
+        let range = super::reading::pages(mapping.start, mapping.len);
         if range.is_empty() {
             return;
         }
@@ -170,6 +171,7 @@ impl Model {
             cause,
             kind,
             in_kernel: false,
+            file: None,
         };
         let reserved = mapping.header.flags & flag::RESERVED != 0;
         let owner = requests.owner(key, reserved);

@@ -16,16 +16,13 @@ use super::ledger::OwnerId;
 use super::profile::PageKind;
 
 mod difference;
+mod window;
 
 pub use difference::Difference;
 
 /// The kernel maps file pages around a fault within a window of this size and alignment
 /// (`fault_around_bytes`, mm/memory.c; 64 KiB unless debugfs says otherwise).
 pub const FAULT_AROUND_BYTES: u64 = 64 << 10;
-
-const WINDOW_PAGES: u64 = FAULT_AROUND_BYTES / PAGE_BYTES;
-// A page of the window is a bit of a u16.
-const _: () = assert!(WINDOW_PAGES == 16);
 
 /// [`Claim::version`] of pages that were there before the attach: whether relatives share them is
 /// told by whether they have them too.
@@ -163,32 +160,6 @@ impl Residency {
         self.put(range, claim);
     }
 
-    /// `pages` pages became resident somewhere in the fault-around window of `address`. They are
-    /// placed on the pages nearest to it that are not owned. Inherited pages count as free:
-    /// fork does not copy the page tables of file mappings, so a child faults them in anew.
-    /// Returns how many pages found no place.
-    pub fn grow_around(
-        &mut self,
-        address: u64,
-        pages: u64,
-        owner: OwnerId,
-        mut displaced: impl FnMut(Released),
-    ) -> u64 {
-        let window = address & !(FAULT_AROUND_BYTES - 1);
-        // The window at the very top of the address space belongs to the kernel.
-        let Some(window_end) = window.checked_add(FAULT_AROUND_BYTES) else {
-            return pages;
-        };
-        let taken = self.taken_in(window..window_end);
-        let centre = (address - window) / PAGE_BYTES;
-        let (chosen, left_over) = nearest_free(taken, centre, pages);
-        for run in runs(chosen) {
-            let range = window + run.start * PAGE_BYTES..window + run.end * PAGE_BYTES;
-            self.grow_as(range, owner, true, &mut displaced);
-        }
-        left_over
-    }
-
     /// `pages` pages became resident somewhere in `range` (a populate of a range that was partly
     /// resident). They are placed on its lowest pages that nobody has. Returns how many pages
     /// found no place.
@@ -234,6 +205,18 @@ impl Residency {
     pub fn owner_at(&self, address: u64) -> Option<OwnerId> {
         let (_, extent) = self.extents.get_prev(&address)?;
         (extent.end > address).then_some(extent.claim.owner)
+    }
+
+    /// The range has been resident since the fork, although the map did not know.
+    pub fn inherit(&mut self, range: Range<u64>, owner: OwnerId) {
+        let claim = Claim {
+            owner,
+            // Older than what has come since: a fork made this map's generation 1 at least.
+            generation: self.generation.wrapping_sub(1),
+            version: BEFORE_ATTACH,
+            guessed: false,
+        };
+        self.put(range, claim);
     }
 
     /// The version of the page at this address, if there is one.
@@ -433,62 +416,6 @@ impl Residency {
             &mut self.inherited_bytes
         }
     }
-
-    /// Which pages of a fault-around window are owned and not inherited, as bits.
-    fn taken_in(&self, window: Range<u64>) -> u16 {
-        let mut taken = 0u16;
-        let mut before = window.end;
-        // At most one extent a page.
-        while let Some((&start, extent)) = before
-            .checked_sub(1)
-            .and_then(|last| self.extents.get_prev(&last))
-        {
-            if extent.end <= window.start {
-                break;
-            }
-            if extent.claim.generation == self.generation {
-                let first = (start.max(window.start) - window.start) / PAGE_BYTES;
-                let end = (extent.end.min(window.end) - window.start).div_ceil(PAGE_BYTES);
-                (first..end).for_each(|page| taken |= 1 << page);
-            }
-            if start <= window.start {
-                break;
-            }
-            before = start;
-        }
-        taken
-    }
-}
-
-/// Chooses `pages` clear bits of `taken` nearest to `centre`; returns them and how many are
-/// wanting.
-fn nearest_free(taken: u16, centre: u64, mut pages: u64) -> (u16, u64) {
-    let mut chosen = 0u16;
-    for distance in 0..WINDOW_PAGES {
-        for page in [centre.checked_sub(distance), Some(centre + distance)] {
-            let Some(page) = page.filter(|&page| page < WINDOW_PAGES) else {
-                continue;
-            };
-            if pages > 0 && (taken | chosen) & (1 << page) == 0 {
-                chosen |= 1 << page;
-                pages -= 1;
-            }
-        }
-    }
-    (chosen, pages)
-}
-
-/// Runs of set bits, low to high.
-fn runs(mut bits: u16) -> impl Iterator<Item = Range<u64>> {
-    std::iter::from_fn(move || {
-        if bits == 0 {
-            return None;
-        }
-        let start = bits.trailing_zeros();
-        let len = (bits >> start).trailing_ones();
-        bits &= !(((1u32 << len) - 1) << start) as u16;
-        Some(u64::from(start)..u64::from(start + len))
-    })
 }
 
 #[cfg(test)]

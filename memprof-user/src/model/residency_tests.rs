@@ -59,10 +59,9 @@ impl PageTable {
 
     fn around(&mut self, page: u64, count: u64, owner: u32, credits: &mut Credits) -> u64 {
         let first = page / 16 * 16;
-        let mut free: Vec<u64> = (first..first + 16)
+        let mut free: Vec<u64> = (page..first + 16)
             .filter(|page| self.0.get(page).is_none_or(|claim| claim.1))
             .collect();
-        free.sort_by_key(|&candidate| (candidate.abs_diff(page), candidate));
         free.truncate(count as usize);
         for &page in &free {
             self.grow(page, owner, credits);
@@ -120,9 +119,10 @@ impl Space {
                 (page..page + len).for_each(|page| table.grow(page, owner, &mut truth));
             }
             Op::Around(page, count, owner) => {
-                // Any byte of the page.
-                let address = at(page) + 123;
-                let left = residency.grow_around(address, count, OwnerId(owner), tell);
+                // To the end of the window; its beginning is any byte of the page.
+                let window_end = (at(page) & !(FAULT_AROUND_BYTES - 1)) + FAULT_AROUND_BYTES;
+                let range = at(page) + 123..window_end;
+                let left = residency.grow_around(range, count, OwnerId(owner), tell);
                 assert_eq!(left, table.around(page, count, owner, &mut truth));
             }
             Op::Release(page, len) => {
@@ -266,7 +266,10 @@ fn moves_at_the_end_of_the_address_space_do_not_overflow() {
     residency.move_range(top - PAGE_BYTES..top, 0..PAGE_BYTES, nothing);
     residency.move_range(0..top, PAGE_BYTES..top, nothing);
     assert_eq!(residency.owned_bytes(), PAGE_BYTES);
-    assert_eq!(residency.grow_around(top, 3, OwnerId(1), nothing), 3);
+    assert_eq!(
+        residency.grow_around(top..u64::MAX, 3, OwnerId(1), nothing),
+        3
+    );
 }
 
 /// Numbers of processes, none twice.

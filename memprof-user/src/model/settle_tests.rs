@@ -9,6 +9,8 @@ use super::super::ledger::StackIndex;
 use super::super::process::Look;
 use super::*;
 
+const EVERYWHERE: Range<u64> = 0..!(PAGE_BYTES - 1);
+
 fn at(page: u64) -> u64 {
     HEAP + page * PAGE_BYTES
 }
@@ -24,7 +26,7 @@ fn look(anon: &[Range<u64>], file: &[Range<u64>]) -> Look {
     let mut seen: Vec<_> = anon.chain(file).collect();
     seen.sort_by_key(|(range, _)| range.start);
     Look {
-        ranges: vec![0..u64::MAX & !(PAGE_BYTES - 1)],
+        ranges: Vec::from([EVERYWHERE]),
         seen,
         whole: true,
     }
@@ -164,6 +166,25 @@ fn a_child_has_what_its_page_tables_have() {
     // Nothing of it is the child's growth or release.
     assert_eq!(sums(&owners, 1), [0, 0, 0]);
     assert_eq!(processes[1].inherited, 10 * PAGE_BYTES);
+}
+
+#[test]
+fn what_a_parent_had_guessed_is_inherited_where_it_is() {
+    let mut model = attached(7);
+    let mut around = growth(7, 0, 16);
+    around.header.flags = flag::WITHIN;
+    around.member = member::FILE;
+    around.pages = 4;
+    model.growth(&around, Some(StackIndex(1)));
+    model.task(&task(8, task_op::FORK, 7, 4));
+    settle(&mut model, 8, &look(&[], &[pages(9, 13)]));
+    let kinds = model.believed(8).expect("the child is there");
+    assert_eq!(kinds.file, 4 * PAGE_BYTES);
+    // Later ones are its own, and nobody told of them.
+    settle(&mut model, 8, &look(&[], &[pages(9, 15)]));
+    let (_, owners, _) = model.finish(0.0);
+    assert_eq!(sums(&owners, 1), [2, 0, 2]);
+    assert_eq!(found(&owners), 2);
 }
 
 #[test]

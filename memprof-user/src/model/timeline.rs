@@ -1,36 +1,78 @@
-//! RSS over time, at a bounded size.
+//! RSS, and PSS with USS, over time, at a bounded size.
 //!
 //! When the samples are more than the bound, their resolution is halved: of two neighbouring
 //! samples of a process the higher one stays, so that peaks survive any number of halvings.
 
 use std::collections::HashMap;
 
-use super::profile::Sample;
+use super::profile::{Sample, Share};
 
 /// Samples kept at most: at ten a second, the first halving comes after 55 minutes of five
 /// processes, and a capture's time line stays below 3 MB.
 pub const MAX_SAMPLES: usize = 1 << 17;
 
+/// Readings of PSS and USS kept at most: at one a second, the first halving comes after 1.8 hours
+/// of five processes.
+pub const MAX_SHARES: usize = 1 << 15;
+
+/// A value of a process at a time.
+pub trait Timed: Copy {
+    /// Unix time in seconds.
+    fn epoch_s(&self) -> f64;
+    /// Index of the process.
+    fn process(&self) -> u32;
+    /// By which of two neighbours the higher one is told.
+    fn bytes(&self) -> u64;
+}
+
+impl Timed for Sample {
+    fn epoch_s(&self) -> f64 {
+        self.epoch_s
+    }
+
+    fn process(&self) -> u32 {
+        self.process
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Timed for Share {
+    fn epoch_s(&self) -> f64 {
+        self.epoch_s
+    }
+
+    fn process(&self) -> u32 {
+        self.process
+    }
+
+    fn bytes(&self) -> u64 {
+        self.pss
+    }
+}
+
 /// Samples of all processes in order of time.
-#[derive(Debug)]
-pub struct Timeline {
-    samples: Vec<Sample>,
+#[derive(Clone, Debug)]
+pub struct Timeline<T> {
+    samples: Vec<T>,
     /// Samples of one process that are folded into one.
     stride: u32,
     /// For each process, what was folded since its last kept sample, and how many.
-    folding: HashMap<u32, (Sample, u32)>,
+    folding: HashMap<u32, (T, u32)>,
     max_samples: usize,
     /// Length at which the resolution is halved next.
     limit: usize,
 }
 
-impl Default for Timeline {
+impl<T: Timed> Default for Timeline<T> {
     fn default() -> Self {
         Timeline::with_capacity_limit(MAX_SAMPLES)
     }
 }
 
-impl Timeline {
+impl<T: Timed> Timeline<T> {
     /// A time line of at most `max_samples`.
     pub fn with_capacity_limit(max_samples: usize) -> Self {
         Timeline {
@@ -43,7 +85,7 @@ impl Timeline {
     }
 
     /// Adds a sample.
-    pub fn push(&mut self, sample: Sample) {
+    pub fn push(&mut self, sample: T) {
         if let Some(sample) = fold(&mut self.folding, self.stride, sample) {
             self.samples.push(sample);
         }
@@ -53,12 +95,12 @@ impl Timeline {
     }
 
     /// The samples, ordered by time.
-    pub fn finish(mut self) -> Vec<Sample> {
+    pub fn finish(mut self) -> Vec<T> {
         let rest = self.folding.drain().map(|(_, (sample, _))| sample);
         self.samples.extend(rest);
         self.samples.sort_by(|a, b| {
-            let order = a.epoch_s.total_cmp(&b.epoch_s);
-            order.then(a.process.cmp(&b.process))
+            let order = a.epoch_s().total_cmp(&b.epoch_s());
+            order.then(a.process().cmp(&b.process()))
         });
         self.samples
     }
@@ -80,16 +122,18 @@ impl Timeline {
 }
 
 /// Folds `stride` samples of a process into the highest of them.
-fn fold(folding: &mut HashMap<u32, (Sample, u32)>, stride: u32, sample: Sample) -> Option<Sample> {
-    let (highest, count) = folding.entry(sample.process).or_insert((sample, 0));
-    if sample.bytes > highest.bytes {
+fn fold<T: Timed>(folding: &mut HashMap<u32, (T, u32)>, stride: u32, sample: T) -> Option<T> {
+    let (highest, count) = folding.entry(sample.process()).or_insert((sample, 0));
+    if sample.bytes() > highest.bytes() {
         *highest = sample;
     }
     *count += 1;
     if *count < stride {
         return None;
     }
-    folding.remove(&sample.process).map(|(highest, _)| highest)
+    folding
+        .remove(&sample.process())
+        .map(|(highest, _)| highest)
 }
 
 #[cfg(test)]

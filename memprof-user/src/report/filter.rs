@@ -4,7 +4,7 @@ use crate::model::Profile;
 use crate::{Error, Result};
 
 /// `profile` with only the processes of `pid` (more than one when the pid was used again), their
-/// owners, samples and marks. Functions and stacks stay; views show only those that are owned.
+/// owners, samples, shares and marks. Functions, stacks and files stay; views show only those that are owned.
 pub fn only_pid(profile: &Profile, pid: u32) -> Result<Profile> {
     let mut processes = Vec::new();
     // The new index of each process that stays.
@@ -23,6 +23,7 @@ pub fn only_pid(profile: &Profile, pid: u32) -> Result<Profile> {
         processes,
         owners: Vec::new(),
         samples: Vec::new(),
+        shares: Vec::new(),
         marks: Vec::new(),
         ..profile.clone()
     };
@@ -40,6 +41,11 @@ pub fn only_pid(profile: &Profile, pid: u32) -> Result<Profile> {
                 main,
                 ..*sample
             });
+        }
+    }
+    for share in &profile.shares {
+        if let Some(process) = place(share.process) {
+            only.shares.push(crate::model::Share { process, ..*share });
         }
     }
     for mark in &profile.marks {

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::ReportOptions;
+use super::kinds::{FileRow, KindRow};
 use super::tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
-use crate::model::{LossTotals, Process, Profile};
+use super::verdict::reconciliation;
+use crate::model::{ByPageKind, LossTotals, Process, Profile, Reconciled, Share};
 
 /// Version of the keys.
 const SCHEMA: u32 = 1;
@@ -30,6 +32,11 @@ pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
         "functions": functions,
         "lines": lines,
         "accounting": accounting(&tally.accounting),
+        "reconciled": reconciled(&reconciliation::total(profile)),
+        "kinds": tally.kinds.iter().map(kind).collect::<Vec<Value>>(),
+        "files": tally.files.iter().take(rows).map(file).collect::<Vec<Value>>(),
+        "before_attach": before_attach(tally.before_attach),
+        "shares": profile.shares.iter().map(|row| share(profile, row)).collect::<Vec<Value>>(),
         "marks": tally.marks.iter().map(mark).collect::<Vec<Value>>(),
         "loss": loss(&profile.loss),
     })
@@ -44,7 +51,12 @@ fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Val
         "rss_start": process.rss_start,
         "rss_end": process.rss_end,
         "rss_peak": process.rss_peak,
+        "pss_start": process.pss_start,
         "pss_end": process.pss_end,
+        "pss_peak": process.pss_peak,
+        "uss_start": process.uss_start,
+        "uss_end": process.uss_end,
+        "uss_peak": process.uss_peak,
         "gross": amounts.gross,
         "freed": amounts.freed,
         "net": amounts.net,
@@ -53,7 +65,10 @@ fn process(process: &Process, amounts: &Amounts, accounting: &Accounting) -> Val
         "inherited": process.inherited,
         "before_attach": process.before_attach,
         "before_attach_end": process.before_attach_end,
+        "before_attach_by_kind": by_page_kind(process.before_attach_by_kind),
+        "before_attach_end_by_kind": by_page_kind(process.before_attach_end_by_kind),
         "unattributed": accounting.unattributed,
+        "reconciled": reconciled(&process.reconciled),
         "exited": process.exited,
         "first_seen": process.first_epoch_s,
         "last_seen": process.last_epoch_s,
@@ -113,6 +128,64 @@ fn accounting(accounting: &Accounting) -> Value {
             "file": accounting.file,
             "shmem": accounting.shmem,
         },
+    })
+}
+
+fn kind(row: &KindRow) -> Value {
+    json!({
+        "kind": row.kind.key(),
+        "gross": row.amounts.gross,
+        "freed": row.amounts.freed,
+        "net": row.amounts.net,
+        "peak": row.amounts.peak,
+        "cow": row.amounts.cow,
+        "events": row.events,
+        "python": row.python,
+    })
+}
+
+fn file(row: &FileRow<'_>) -> Value {
+    json!({
+        "file": row.file,
+        "kind": row.kind.key(),
+        "gross": row.amounts.gross,
+        "freed": row.amounts.freed,
+        "net": row.amounts.net,
+        "peak": row.amounts.peak,
+    })
+}
+
+/// Nobody's growth, and so no row of `kinds`.
+fn before_attach([start, end]: [ByPageKind; 2]) -> Value {
+    json!({
+        "start": start.sum(),
+        "end": end.sum(),
+        "start_by_kind": by_page_kind(start),
+        "end_by_kind": by_page_kind(end),
+    })
+}
+
+fn by_page_kind(bytes: ByPageKind) -> Value {
+    json!({ "anon": bytes.anon, "file": bytes.file, "shmem": bytes.shmem })
+}
+
+fn share(profile: &Profile, share: &Share) -> Value {
+    let process = profile.processes.get(share.process as usize);
+    json!({
+        "pid": process.map_or(0, |process| process.pid),
+        "time": share.epoch_s,
+        "pss": share.pss,
+        "uss": share.uss,
+    })
+}
+
+fn reconciled(reconciled: &Reconciled) -> Value {
+    json!({
+        "checks": reconciled.checks,
+        "looks": reconciled.looks,
+        "largest_drift": reconciled.largest_drift,
+        "corrected": reconciled.corrected,
+        "last_drift": reconciled.last_drift,
     })
 }
 

@@ -7,6 +7,7 @@ mod columns;
 mod filter;
 mod human;
 mod json;
+mod kinds;
 mod mapped;
 mod tally;
 mod text;
@@ -17,6 +18,7 @@ pub use filter::only_pid;
 pub(crate) use human::count;
 pub use human::{share, size};
 pub use json::json;
+pub use kinds::{FileRow, KindRow};
 pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
 pub use text::{table, text};
 

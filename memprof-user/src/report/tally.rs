@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::AddAssign;
 
-use crate::model::{Cause, Mark, Owner, PageKind, Profile, Stack};
+use super::kinds::{self, FileRow, KindRow};
+use crate::model::{ByPageKind, Cause, Mark, Owner, PageKind, Profile, Stack};
 use crate::sink::View;
 
 /// The bytes of some owners, under every view.
@@ -60,7 +61,8 @@ impl Mapped {
 }
 
 impl Amounts {
-    fn of(owner: &Owner) -> Amounts {
+    /// Those of one owner.
+    pub fn of(owner: &Owner) -> Amounts {
         Amounts {
             gross: View::Gross.weight(owner),
             freed: View::Freed.weight(owner),
@@ -82,7 +84,8 @@ impl Amounts {
         }
     }
 
-    fn is_zero(&self) -> bool {
+    /// Nothing under any view.
+    pub fn is_zero(&self) -> bool {
         *self == Amounts::default()
     }
 }
@@ -181,6 +184,7 @@ impl Accounting {
 fn is_attributed(owner: &Owner) -> bool {
     match owner.cause {
         Cause::Python | Cause::Interpreter | Cause::NotPython | Cause::OtherProcess => true,
+        // Named, but nobody knows who: the tracer did not hear of it when it happened.
         Cause::Found => false,
         Cause::NoPythonFrame | Cause::Unknown => owner.in_kernel || owner.kind != PageKind::Anon,
     }
@@ -216,6 +220,12 @@ pub struct Tally<'a> {
     pub accounting: Accounting,
     /// Of all owners.
     pub amounts: Amounts,
+    /// By kind, every kind in the order of [`crate::sink::Kind::ALL`].
+    pub kinds: Vec<KindRow>,
+    /// The file-backed pages and the shared memory by file, largest first.
+    pub files: Vec<FileRow<'a>>,
+    /// What was there before the attach: then, and what was left at the end.
+    pub before_attach: [ByPageKind; 2],
     /// By pid and function, in order of the first call.
     pub marks: Vec<MarkSummary<'a>>,
 }
@@ -246,12 +256,16 @@ impl<'a> Tally<'a> {
             lines: places(profile, &stacks, view, line_key),
             accounting,
             amounts,
+            kinds: kinds::kinds(&profile.owners),
+            files: kinds::files(profile),
+            before_attach: kinds::before_attach(profile),
             marks: marks(profile),
         }
     }
 }
 
-fn function_key(profile: &Profile, frame: u32) -> Option<FunctionKey<'_>> {
+/// The function of a frame.
+pub fn function_key(profile: &Profile, frame: u32) -> Option<FunctionKey<'_>> {
     let frame = profile.frames.get(frame as usize)?;
     let function = profile.functions.get(frame.function as usize)?;
     Some(FunctionKey {

@@ -1,16 +1,19 @@
 //! The report for people.
 
-use super::columns::{Column, Table};
+use super::columns::{Column, Table, keep_end};
 use super::human::size;
+use super::kinds::{FileRow, KindRow};
 use super::mapped;
-use super::tally::{FunctionKey, LineKey, Place, Tally};
+use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally};
 use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
 use crate::model::Profile;
-use crate::sink::{View, clock, escape, loss_line};
+use crate::sink::{Kind, View, clock, escape, loss_line};
 
 /// Rows of the table that closes a trace.
 const CLOSING_ROWS: usize = 10;
+/// Files shown below the file-backed pages, and below the shared memory.
+const FILE_ROWS: usize = 5;
 /// Cells for a function's name or a role.
 const NAME_CELLS: usize = 40;
 /// Cells for a path with its line.
@@ -38,6 +41,10 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
         ),
         processes(profile, &tally),
     ];
+    let went = tally.kinds.iter().any(|row| !row.amounts.is_zero());
+    if went || tally.before_attach[0].sum() > 0 {
+        sections.push(format!("Where it went\n{}", kinds(&tally)));
+    }
     if !tally.functions.is_empty() {
         let ranked = |what: &str, number: usize| {
             let view = options.view;
@@ -71,6 +78,7 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
         ("RSS END", Column::Number),
         ("RSS PEAK", Column::Number),
         ("PSS END", Column::Number),
+        ("USS END", Column::Number),
         ("GROSS", Column::Number),
         ("FREED", Column::Number),
         ("NET", Column::Number),
@@ -87,6 +95,7 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
             size(process.rss_end),
             size(process.rss_peak),
             process.pss_end.map_or_else(|| "-".to_owned(), size),
+            process.uss_end.map_or_else(|| "-".to_owned(), size),
             size(amounts.gross),
             size(amounts.freed),
             size(amounts.net),
@@ -96,6 +105,65 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
         ]);
     }
     table.render()
+}
+
+/// What became of every byte: by kind, the largest files below theirs.
+fn kinds(tally: &Tally<'_>) -> String {
+    let mut table = Table::new(&[
+        ("KIND", Column::Path(PATH_CELLS)),
+        ("GROSS", Column::Number),
+        ("FREED", Column::Number),
+        ("NET", Column::Number),
+        ("PEAK", Column::Number),
+        ("COW", Column::Number),
+        ("BY PYTHON", Column::Number),
+    ]);
+    let cells = |name: String, amounts: &Amounts| {
+        let bytes = [
+            amounts.gross,
+            amounts.freed,
+            amounts.net,
+            amounts.peak,
+            amounts.cow,
+        ];
+        let mut cells = vec![name];
+        cells.extend(bytes.map(size));
+        cells
+    };
+    for KindRow {
+        kind,
+        amounts,
+        python,
+        ..
+    } in tally.kinds.iter().filter(|row| !row.amounts.is_zero())
+    {
+        let mut row = cells(kind.name().to_owned(), amounts);
+        row.push(size(*python));
+        table.row(row);
+        for FileRow { file, amounts, .. } in files_of(tally, *kind) {
+            // Cut before it is indented: the column would cut the indent.
+            let file = keep_end(&escape::terminal(file), PATH_CELLS - 2);
+            table.row(cells(format!("  {file}"), amounts));
+        }
+    }
+    let mut all = cells("all".to_owned(), &tally.amounts);
+    all.push(size(tally.accounting.python));
+    table.row(all);
+    let [start, end] = tally.before_attach.map(|bytes| bytes.sum());
+    if start > 0 {
+        // It is no growth: what is left and what went are all there is to say.
+        let left = [size(start.saturating_sub(end)), size(end)];
+        let none = || "-".to_owned();
+        let [freed, net] = left;
+        let name = "before attach".to_owned();
+        table.row(vec![name, none(), freed, net]);
+    }
+    table.render()
+}
+
+fn files_of<'t, 'a>(tally: &'t Tally<'a>, kind: Kind) -> impl Iterator<Item = &'t FileRow<'a>> {
+    let files = tally.files.iter();
+    files.filter(move |row| row.kind == kind).take(FILE_ROWS)
 }
 
 /// The views that a ranked table has columns for: its own first.

@@ -1,23 +1,54 @@
-//! The result in sentences: how much grew, whose it is.
+//! The result in sentences that a person can act on: one topic a function, silent where there is
+//! nothing to say.
+
+mod copies;
+mod functions;
+mod origins;
+mod processes;
+pub(super) mod reconciliation;
 
 use super::human::{count, share, size};
 use super::mapped;
-use super::tally::{FunctionKey, Place, Tally};
+use super::tally::{FunctionKey, Tally};
 use crate::model::Profile;
 use crate::sink::escape;
 
-/// The sentences on the result, one a line.
+/// Rows below a sentence that names functions or files.
+const ROWS: usize = 3;
+
+/// What is less than this is not worth a person's time: no advice is given for it.
+const WORTH_ADVICE_BYTES: u64 = 1 << 20;
+
+/// The sentences on the result, one a line; some have rows below them, indented.
 pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
+    let mut lines = growth(profile, tally);
+    lines.extend(functions::live(tally));
+    lines.extend(functions::churn(tally));
+    lines.extend(mapped::sentence(tally));
+    lines.extend(copies::after_fork(profile, tally));
+    lines.extend(processes::outliers(profile, tally));
+    lines.extend(processes::together(profile));
+    lines.extend(origins::files(tally));
+    lines.extend(origins::shared_memory(profile, tally));
+    lines.extend(origins::kernel(tally));
+    lines.extend(origins::outside(tally));
+    lines.extend(processes::before_attach(tally));
+    lines.extend(origins::unattributed(tally));
+    lines.extend(reconciliation::sentence(profile));
+    lines
+}
+
+fn growth(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     let growth = tally.accounting.rss_growth;
-    let cow = copy_on_write(tally);
     if growth == 0 {
-        let mut sentences = vec!["Nothing became resident during the trace.".to_owned()];
-        sentences.extend(cow);
-        sentences.extend(mapped::sentence(tally));
-        return sentences;
+        return vec!["Nothing became resident during the trace.".to_owned()];
     }
-    let part = |bytes: u64| format!("{} ({})", size(bytes), share(bytes, growth));
-    let mut sentences = vec![
+    // What a process had at its end is its net: the trace went on without it.
+    let ended = match net_of_exited(profile, tally) {
+        0 => "",
+        _ => ", or was when its process ended",
+    };
+    vec![
         format!(
             "In {:.1} s, {} made {} resident.",
             profile.duration_s,
@@ -25,41 +56,15 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
             size(growth)
         ),
         format!(
-            "Of this, {} was given back and {} is still resident{}.",
-            part(tally.amounts.freed),
-            part(tally.amounts.net),
-            // What a process had at its end is its net: the trace went on without it.
-            if net_of_exited(profile, tally) > 0 {
-                ", or was when its process ended"
-            } else {
-                ""
-            }
+            "Of this, {} was given back and {} is still resident{ended}.",
+            part(tally.amounts.freed, growth),
+            part(tally.amounts.net, growth),
         ),
-    ];
-    sentences.extend(largest(tally));
-    sentences.push(format!(
-        "Python stacks made {} of it resident.",
-        part(tally.accounting.python)
-    ));
-    let kinds = [
-        (
-            tally.accounting.file,
-            "is file-backed (shared with the page cache)",
+        format!(
+            "Python stacks made {} of it resident.",
+            part(tally.accounting.python, growth)
         ),
-        (tally.accounting.shmem, "is shared memory"),
-    ];
-    for (bytes, what) in kinds {
-        if bytes > 0 {
-            sentences.push(format!("{} {what}.", part(bytes)));
-        }
-    }
-    sentences.push(match tally.accounting.unattributed {
-        0 => "All of it is attributed.".to_owned(),
-        bytes => format!("{} could not be attributed.", part(bytes)),
-    });
-    sentences.extend(cow);
-    sentences.extend(mapped::sentence(tally));
-    sentences
+    ]
 }
 
 fn net_of_exited(profile: &Profile, tally: &Tally<'_>) -> u64 {
@@ -68,35 +73,18 @@ fn net_of_exited(profile: &Profile, tally: &Tally<'_>) -> u64 {
     exited.map(|(_, (amounts, _))| amounts.net).sum()
 }
 
-/// The function on top of the stacks that most of the live bytes came from.
-fn largest(tally: &Tally<'_>) -> Option<String> {
-    let net = tally.amounts.net;
-    // Of equals, the first in the ranking.
-    let own = |place: &&Place<FunctionKey<'_>>| place.own.net;
-    let largest = tally.functions.iter().rev().max_by_key(own)?;
-    if largest.own.net == 0 {
-        return None;
-    }
+/// `36.0 MiB (67.9 %)`
+fn part(bytes: u64, whole: u64) -> String {
+    format!("{} ({})", size(bytes), share(bytes, whole))
+}
+
+/// `build (/srv/app/service.py:50)`, safe to show.
+fn function(key: FunctionKey<'_>) -> String {
     let FunctionKey {
         function,
         file,
         line,
-    } = largest.key;
-    Some(format!(
-        "The largest part of what is still resident, {} ({}), was made resident by {} ({}:{line}).",
-        size(largest.own.net),
-        share(largest.own.net, net),
-        escape::terminal(function),
-        escape::terminal(file),
-    ))
-}
-
-fn copy_on_write(tally: &Tally<'_>) -> Option<String> {
-    let cow = tally.amounts.cow;
-    (cow > 0).then(|| {
-        format!(
-            "{} stopped being shared after fork: it grows PSS and USS, not RSS.",
-            size(cow)
-        )
-    })
+    } = key;
+    let (function, file) = (escape::terminal(function), escape::terminal(file));
+    format!("{function} ({file}:{line})")
 }

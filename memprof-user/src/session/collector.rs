@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use memprof_common::records::{self, space_op, task_op};
+use memprof_common::records::{self, member, space_op, task_op};
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::detection::Detections;
+use super::files::Files;
 use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
@@ -30,6 +31,7 @@ pub struct Collector {
     /// Interpreters that the kernel side recognises, with their versions.
     images: HashMap<ImageKey, (KnownImage, String)>,
     stacks: HashMap<StackKey, StackIndex>,
+    files: Files,
     records: u64,
     undecoded: u64,
     started_epoch_s: f64,
@@ -50,6 +52,7 @@ impl Collector {
             layouts: HashMap::new(),
             images: HashMap::new(),
             stacks: HashMap::new(),
+            files: Files::default(),
             records: 0,
             undecoded: 0,
             started_epoch_s: clock::epoch_s(),
@@ -141,12 +144,17 @@ impl Collector {
     /// Notes what a process that was just entered has resident. What grows meanwhile has a record
     /// too, and the record wins. Without the page tables (no privilege, gone) nothing is noted.
     pub fn look_before_attach(&mut self, pid: u32) {
-        let (Ok(mappings), Ok(mut pages)) = (Mappings::read(pid), Pagemap::open(pid)) else {
+        let read_ns = clock::monotonic_ns();
+        let Ok(mappings) = Mappings::read(pid) else {
+            return;
+        };
+        self.files.attach(pid, &mappings, read_ns);
+        let Ok(mut pages) = Pagemap::open(pid) else {
             return;
         };
         let model = &mut self.model;
         // An error: the process has gone in the middle; its end is told by a record.
-        let _ = pages.address_space(&mappings, &[0..u64::MAX], |mapping, run| {
+        let _ = pages.address_space(&mappings, &[pagemap::EVERYWHERE], |mapping, run| {
             let kind = match run.kind {
                 pagemap::PageKind::Anon => PageKind::Anon,
                 pagemap::PageKind::File if is_on_tmpfs(pid, mapping) => PageKind::Shmem,
@@ -180,6 +188,14 @@ impl Collector {
         })
     }
 
+    /// Learns of which file the range is that still grows inside the kernel side.
+    pub fn look_at_pending(&mut self, pid: u32) {
+        let pending = self.tables.pending_growth(pid);
+        if let Some(growth) = pending.filter(is_of_file) {
+            self.files.look(&growth);
+        }
+    }
+
     /// Takes one record.
     pub fn take(&mut self, event: std::result::Result<Event, DecodeError>) {
         self.records += 1;
@@ -189,6 +205,7 @@ impl Collector {
                 if change.header.op == space_op::MAP_EXECUTABLE {
                     self.detections.look(change.header.pid);
                 } else {
+                    self.files.change(&change);
                     self.model.address_space(&change);
                 }
             }
@@ -254,7 +271,13 @@ impl Collector {
 
     fn growth(&mut self, growth: &records::Growth) {
         let stack = self.stack_of(growth.header.pid, growth.stack);
-        self.model.growth(growth, stack);
+        if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
+            self.model.growth(growth, stack);
+            return;
+        }
+        for (part, file) in self.files.split(growth) {
+            self.model.growth_of(&part, stack, file);
+        }
     }
 
     fn task(&mut self, task: &records::Task) {
@@ -263,6 +286,7 @@ impl Collector {
             task_op::FORK => {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
+                self.files.fork(parent, pid);
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -278,6 +302,7 @@ impl Collector {
             }
             task_op::EXEC => {
                 self.symbols.forget(pid);
+                self.files.forget(pid);
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -287,6 +312,7 @@ impl Collector {
             task_op::EXIT => {
                 self.model.task(task);
                 self.symbols.forget(pid);
+                self.files.forget(pid);
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -332,44 +358,71 @@ impl Collector {
                 self.model.set_rss(pid, rss.total(), 0);
             }
             if let Ok(rollup) = crate::target::Rollup::read(pid) {
-                self.model.set_pss(pid, rollup.pss);
+                let now = clock::epoch_s();
+                self.model.set_share(pid, now, rollup.pss, rollup.uss, true);
             }
         }
     }
 
     /// The result.
     pub fn finish(mut self, command: String, duration: Duration, ending: Ending) -> Outcome {
+        self.take_pending();
+        self.last_look();
+        let model = self.model.clone();
+        Outcome {
+            profile: self.profile_of(model, command, duration),
+            ending,
+            python_seen: self.python_seen,
+            warnings: self.detections.into_warnings(),
+        }
+    }
+
+    /// What is known by now, with what the kernel side has not sent yet, as a result.
+    pub fn profile(&mut self, command: String, duration: Duration) -> Profile {
+        let before = self.model.clone();
+        self.take_pending();
+        let model = std::mem::replace(&mut self.model, before);
+        self.profile_of(model, command, duration)
+    }
+
+    /// Takes the ranges that still grow in the kernel side, as they are.
+    fn take_pending(&mut self) {
         for growth in self.tables.pending() {
             self.growth(&growth);
         }
-        self.last_look();
+    }
+
+    fn profile_of(&self, mut model: Model, command: String, duration: Duration) -> Profile {
         let mut loss = self.tables.loss(self.undecoded);
-        for (name, count) in self.model.anomalies().named() {
+        for (name, count) in model.anomalies().named() {
             loss.other.push((name.to_owned(), count));
         }
         if self.detections.late() > 0 {
             let name = "interpreters recognised late".to_owned();
             loss.other.push((name, self.detections.late()));
         }
-        let (processes, owners, samples) = self.model.finish(clock::epoch_s());
-        let (functions, frames, stacks) = self.symbols.into_tables().into_parts();
-        Outcome {
-            profile: Profile {
-                command,
-                started_epoch_s: self.started_epoch_s,
-                duration_s: duration.as_secs_f64(),
-                processes,
-                functions,
-                frames,
-                stacks,
-                owners,
-                samples,
-                marks: Vec::new(),
-                loss,
-            },
-            ending,
-            python_seen: self.python_seen,
-            warnings: self.detections.into_warnings(),
+        let shares = model.take_shares();
+        let (processes, owners, samples) = model.finish(clock::epoch_s());
+        let (functions, frames, stacks) = self.symbols.tables().clone().into_parts();
+        Profile {
+            command,
+            started_epoch_s: self.started_epoch_s,
+            duration_s: duration.as_secs_f64(),
+            processes,
+            functions,
+            frames,
+            stacks,
+            files: self.files.table().to_vec(),
+            owners,
+            samples,
+            shares,
+            marks: Vec::new(),
+            loss,
         }
     }
+}
+
+/// Pages of a file or of shared memory.
+fn is_of_file(growth: &records::Growth) -> bool {
+    matches!(growth.member, member::FILE | member::SHMEM)
 }

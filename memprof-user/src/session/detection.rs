@@ -5,12 +5,28 @@
 //! before the first Python frame.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use crate::python::{Detection, Detector, Interpreter};
 use crate::target::Target;
 
-/// Looks at a process that is just setting up its interpreter.
-const RETRIES: u32 = 200;
+/// How long a process that is just setting up its interpreter is looked at. On a busy machine it
+/// may be kept waiting itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// For so long retries come fast: every frame before the recognition is lost.
+const EAGER: Duration = Duration::from_millis(50);
+
+/// Time between two of the first retries, and between two later ones.
+const AT_ONCE: Duration = Duration::from_millis(1);
+const LATER: Duration = Duration::from_millis(5);
+
+/// A process that is to be looked at.
+#[derive(Clone, Copy)]
+struct Wanted {
+    since: Instant,
+    next: Instant,
+}
 
 /// An interpreter found in a process that is already traced.
 pub struct Found {
@@ -23,7 +39,7 @@ pub struct Found {
 #[derive(Default)]
 pub struct Detections {
     detector: Detector,
-    wanted: HashMap<u32, u32>,
+    wanted: HashMap<u32, Wanted>,
     generations: HashMap<u32, u32>,
     /// Seen to be gone once without a record; the second time it counts.
     gone: HashSet<u32>,
@@ -53,7 +69,14 @@ impl Detections {
 
     /// This process has changed: look at it at the next opportunity.
     pub fn look(&mut self, pid: u32) {
-        self.wanted.insert(pid, RETRIES);
+        let now = Instant::now();
+        self.wanted.insert(
+            pid,
+            Wanted {
+                since: now,
+                next: now,
+            },
+        );
     }
 
     pub fn forget(&mut self, pid: u32) {
@@ -83,13 +106,23 @@ impl Detections {
         }
     }
 
+    /// When the next process is to be looked at, if one is.
+    pub fn next_look(&self) -> Option<Instant> {
+        self.wanted.values().map(|one| one.next).min()
+    }
+
     /// Looks at every process that asks for it.
     /// What the kernel side has recognised meanwhile needs no look; `known` says whether it has.
     pub fn settle(&mut self, known: impl Fn(u32) -> bool) -> Vec<Found> {
         let wanted = std::mem::take(&mut self.wanted);
         let mut found = Vec::new();
-        for (pid, left) in wanted {
+        let now = Instant::now();
+        for (pid, one) in wanted {
             if known(pid) {
+                continue;
+            }
+            if one.next > now {
+                self.wanted.insert(pid, one);
                 continue;
             }
             let Ok(target) = Target::open(pid) else {
@@ -104,8 +137,10 @@ impl Detections {
                         interpreter: *interpreter,
                     });
                 }
-                Ok(Detection::NotYet) if left > 0 => {
-                    self.wanted.insert(pid, left - 1);
+                Ok(Detection::NotYet) if one.since + PATIENCE > now => {
+                    let eager = one.since + EAGER > now;
+                    let next = now + if eager { AT_ONCE } else { LATER };
+                    self.wanted.insert(pid, Wanted { next, ..one });
                 }
                 Ok(Detection::Unsupported { version, why }) => {
                     self.warn(format!("pid {pid} runs CPython {version}: {why}"));

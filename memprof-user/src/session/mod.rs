@@ -7,9 +7,12 @@ mod checkpoints;
 mod clock;
 mod collector;
 mod detection;
+mod files;
 mod reconcile;
 mod sampler;
+mod shares;
 mod status;
+mod trigger;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -30,6 +33,9 @@ use collector::Collector;
 use reconcile::Reconciler;
 use sampler::Sampler;
 use status::StatusLine;
+use trigger::Watch;
+
+pub use trigger::{OnTrigger, Trigger};
 
 /// Records taken from the ring before signals and clocks are looked at again.
 const BATCH: usize = 4096;
@@ -92,6 +98,7 @@ pub struct Session {
     options: SessionOptions,
     interrupts: Interrupts,
     checkpoints: Checkpoints,
+    watch: Option<Watch>,
     started: Instant,
     roots: HashSet<u32>,
 }
@@ -150,6 +157,7 @@ impl Session {
             options,
             interrupts,
             checkpoints: Checkpoints::default(),
+            watch: None,
             started: Instant::now(),
             roots: HashSet::new(),
         })
@@ -159,6 +167,13 @@ impl Session {
     pub fn checkpoint_to(&mut self, base: PathBuf) -> Result<()> {
         self.checkpoints = Checkpoints::listen(base)?;
         Ok(())
+    }
+
+    /// Saves and shows what is known when one of these thresholds is crossed.
+    pub fn watch(&mut self, triggers: Vec<Trigger>, action: OnTrigger, base: PathBuf) {
+        if !triggers.is_empty() {
+            self.watch = Some(Watch::new(triggers, action, base));
+        }
     }
 
     /// Begins to trace running processes, and their descendants when they are followed.
@@ -229,7 +244,10 @@ impl Session {
             if left == Some(Duration::ZERO) {
                 break Ending::Duration;
             }
-            let next_look = next_sample.min(Instant::now() + LONGEST_TICK);
+            let mut next_look = next_sample.min(Instant::now() + LONGEST_TICK);
+            if let Some(next) = self.collector.detections().next_look() {
+                next_look = next_look.min(next);
+            }
             tokio::select! {
                 biased;
                 () = self.checkpoints.asked() => self.write_checkpoint(),
@@ -267,6 +285,9 @@ impl Session {
                 self.catch_up();
                 self.reconcile(false);
                 self.sampler.sample(&mut self.collector);
+                if let Some(watch) = &mut self.watch {
+                    watch.check(&mut self.collector, &command, self.started.elapsed());
+                }
             }
             if status.is_due() {
                 status.show(&self.collector, self.started.elapsed());

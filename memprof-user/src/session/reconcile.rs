@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use memprof_common::PAGE_BYTES;
-
 use super::collector::Collector;
 use crate::bpf::Pulse;
 use crate::model::{Look, PageKind, Ranges};
@@ -169,7 +167,7 @@ impl Reconciler {
     fn page_tables(&mut self, pid: u32, ranges: Ranges) -> Option<Look> {
         let whole = ranges.is_all();
         let ranges = match whole {
-            true => vec![0..u64::MAX & !(PAGE_BYTES - 1)],
+            true => vec![pagemap::EVERYWHERE],
             false => ranges.merged(),
         };
         let mappings = Mappings::read(pid).ok()?;

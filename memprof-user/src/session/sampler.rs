@@ -1,11 +1,13 @@
-//! RSS (or PSS, USS) of every traced process over time: what MEM and CHLD lines show.
+//! RSS (or PSS, USS) of every traced process over time: what MEM and CHLD lines show; and, more
+//! rarely, PSS and USS beside it.
 
 use std::time::{Duration, Instant};
 
 use super::clock;
 use super::collector::Collector;
+use super::shares::Shares;
 use crate::sink::Metric;
-use crate::target::{Rollup, resident_bytes};
+use crate::target::resident_bytes;
 
 /// Titles change rarely: gunicorn's workers set theirs once.
 const ROLE_EVERY: Duration = Duration::from_secs(1);
@@ -15,6 +17,7 @@ pub struct Sampler {
     metric: Metric,
     main: Option<u32>,
     next_roles: Instant,
+    shares: Shares,
 }
 
 impl Sampler {
@@ -23,6 +26,7 @@ impl Sampler {
             metric,
             main: None,
             next_roles: Instant::now(),
+            shares: Shares::new(),
         }
     }
 
@@ -41,8 +45,12 @@ impl Sampler {
         if roles {
             self.next_roles = Instant::now() + ROLE_EVERY;
         }
+        let turn = self.shares.round(&pids);
         for pid in pids {
             let main = Some(pid) == self.main;
+            if collector.model().borrows(pid) {
+                continue;
+            }
             let Ok(rss) = resident_bytes(pid) else {
                 continue; // its end is on the way
             };
@@ -50,18 +58,24 @@ impl Sampler {
                 continue; // a zombie, or a child between fork and exec
             }
             let ahead = collector.pending_bytes(pid);
+            collector.look_at_pending(pid);
             let model = collector.model_mut();
             model.set_rss(pid, rss, ahead);
             let bytes = match self.metric {
                 Metric::Rss => Some(rss),
-                Metric::Pss => Rollup::read(pid).ok().map(|rollup| rollup.pss),
-                Metric::Uss => Rollup::read(pid).ok().map(|rollup| rollup.uss),
+                Metric::Pss => self.shares.read_now(pid, model).map(|read| read.pss),
+                Metric::Uss => self.shares.read_now(pid, model).map(|read| read.uss),
             };
             if let Some(bytes) = bytes {
                 model.sample(pid, epoch_s, bytes, main);
             }
             if roles {
                 collector.refresh_role(pid);
+            }
+        }
+        if self.metric == Metric::Rss {
+            for pid in turn {
+                self.shares.read(pid, collector.model_mut());
             }
         }
     }

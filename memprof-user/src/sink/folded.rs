@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::View;
 use super::escape;
-use crate::model::{Cause, Owner, PageKind, Process, Profile};
+use super::{Kind, View};
+use crate::model::{MappedFile, Owner, PageKind, Process, Profile};
 
 /// How stacks are named and merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,7 @@ struct FrameNames<'a> {
     profile: &'a Profile,
     roots: Vec<String>,
     frames: Vec<String>,
+    files: Vec<String>,
 }
 
 impl<'a> FrameNames<'a> {
@@ -60,6 +61,7 @@ impl<'a> FrameNames<'a> {
             profile,
             roots: roots.map(|process| root(process, options)).collect(),
             frames: frames.map(|index| frame(profile, index, options)).collect(),
+            files: profile.files.iter().map(file).collect(),
         }
     }
 
@@ -80,15 +82,24 @@ impl<'a> FrameNames<'a> {
             push(name.map_or("[unknown]", String::as_str));
         }
         if indexes.is_empty() {
-            push(bracket(owner.cause));
+            push(&bracket(match Kind::who(owner.cause) {
+                // A stack that has gone missing.
+                Kind::Python => Kind::Unknown,
+                kind => kind,
+            }));
         }
-        match owner.kind {
-            PageKind::Anon => {}
-            PageKind::File => push("[file-backed]"),
-            PageKind::Shmem => push("[shared memory]"),
+        let file = owner.file.and_then(|file| self.files.get(file as usize));
+        let pages = match owner.kind {
+            PageKind::Anon => None,
+            PageKind::File => Some(Kind::File),
+            PageKind::Shmem => Some(Kind::Shmem),
+        };
+        if let Some(kind) = pages {
+            file.into_iter().for_each(|file| push(file));
+            push(&bracket(kind));
         }
         if owner.in_kernel {
-            push("[kernel]");
+            push(&bracket(Kind::Kernel));
         }
         if view == View::Cow {
             push("[copy-on-write]");
@@ -97,15 +108,20 @@ impl<'a> FrameNames<'a> {
     }
 }
 
-/// The frame that stands for a stack without Python frames.
-fn bracket(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Interpreter => "[interpreter start-up]",
-        Cause::NoPythonFrame => "[no Python frame]",
-        Cause::NotPython => "[not Python]",
-        Cause::OtherProcess => "[another process]",
-        Cause::Found => "[found in the page tables]",
-        Cause::Python | Cause::Unknown => "[unknown]",
+/// The frame that stands for what is not Python.
+fn bracket(kind: Kind) -> String {
+    format!("[{}]", kind.name())
+}
+
+/// A file by the last part of its path, which is what fits into a frame: `[libssl.so.3]`.
+fn file(file: &MappedFile) -> String {
+    let path = escape::frame(&file.path);
+    if path.starts_with('[') && path.ends_with(']') {
+        return path;
+    }
+    match path.rsplit('/').next() {
+        Some(name) if !name.is_empty() => format!("[{name}]"),
+        _ => "[unnamed]".to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod dat;
 pub mod escape;
 pub mod flamegraph;
 pub mod folded;
+mod kind;
 mod loss;
 mod view;
 
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 pub use dat::{DatOptions, DatWriter, Metric};
 pub use flamegraph::FlamegraphOptions;
 pub use folded::FoldedOptions;
+pub use kind::Kind;
 pub use loss::loss_line;
 pub use view::View;
 

@@ -23,6 +23,9 @@ use super::{Mapping, Mappings};
 use entries::Entries;
 use scan::Scanner;
 
+/// Every whole page that an address space can have.
+pub const EVERYWHERE: Range<u64> = 0..!(PAGE_BYTES - 1);
+
 /// What is at a place of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageKind {

@@ -115,12 +115,20 @@ pub struct Program {
 
 impl Program {
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command
+        command
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        // A program that was just written is busy while a child that another test has forked
+        // meanwhile, and that has not executed yet, still has the file open.
+        let mut child = loop {
+            match command.spawn() {
+                Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::yield_now();
+                }
+                child => break child.unwrap(),
+            }
+        };
         let output = BufReader::new(child.stdout.take().unwrap());
         Program { child, output }
     }

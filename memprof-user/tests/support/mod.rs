@@ -3,6 +3,8 @@
 // Each test binary takes what it needs.
 #![allow(dead_code, reason = "shared by several test binaries")]
 
+pub mod golden;
+
 use memprof_user::model::*;
 use memprof_user::sink::{Format, SinkOptions};
 use proptest::collection::vec;
@@ -24,8 +26,10 @@ pub fn gunicorn() -> Profile {
         functions: functions(),
         frames: frames(),
         stacks: stacks(),
+        files: files(),
         owners: owners(),
         samples: samples(),
+        shares: shares(),
         marks: marks(),
         loss: LossTotals {
             events_lost: 0,
@@ -56,8 +60,26 @@ fn processes() -> Vec<Process> {
         process(102, 100, "gunicorn: worker [service:app]", [25, 45, 45]),
         process(103, 101, "sh", [0, 1, 1]),
     ];
-    all[0].pss_end = Some(20 * MIB);
-    all[1].pss_end = Some(48 * MIB);
+    let share = |process: &mut Process, pss: [u64; 3], uss: [u64; 3]| {
+        let [start, end, peak] = pss.map(|mib| Some(mib * MIB));
+        (process.pss_start, process.pss_end, process.pss_peak) = (start, end, peak);
+        let [start, end, peak] = uss.map(|mib| Some(mib * MIB));
+        (process.uss_start, process.uss_end, process.uss_peak) = (start, end, peak);
+    };
+    share(&mut all[0], [30, 20, 30], [28, 4, 28]);
+    share(&mut all[1], [12, 48, 66], [1, 40, 58]);
+    share(&mut all[2], [12, 31, 31], [1, 22, 22]);
+    all[0].before_attach = 30 * MIB;
+    all[0].before_attach_end = 29 * MIB;
+    all[0].before_attach_by_kind = ByPageKind {
+        anon: 21 * MIB,
+        file: 9 * MIB,
+        shmem: 0,
+    };
+    all[0].before_attach_end_by_kind = ByPageKind {
+        anon: 20 * MIB,
+        ..all[0].before_attach_by_kind
+    };
     all[1].inherited = 25 * MIB;
     all[2].inherited = 25 * MIB;
     all[2].exited = true;
@@ -119,6 +141,19 @@ fn stacks() -> Vec<Stack> {
     ]
 }
 
+fn files() -> Vec<MappedFile> {
+    let files = [
+        "/usr/lib/libssl; 3.so",
+        "/memfd:ca\u{1b}che (deleted)",
+        "[anonymous shared memory]",
+    ];
+    files
+        .map(|path| MappedFile {
+            path: path.to_owned(),
+        })
+        .to_vec()
+}
+
 fn owners() -> Vec<Owner> {
     use Cause::*;
     use PageKind::*;
@@ -128,6 +163,7 @@ fn owners() -> Vec<Owner> {
         cause,
         kind,
         in_kernel: false,
+        file: None,
         gross: mib[0] * MIB,
         freed: mib[1] * MIB,
         peak: mib[2] * MIB,
@@ -152,6 +188,8 @@ fn owners() -> Vec<Owner> {
         owner(2, 5, Python, Shmem, [4, 0, 4, 0]),
         owner(3, 2, NotPython, Anon, [1, 1, 1, 0]),
     ];
+    all[5].file = Some(0);
+    all[10].file = Some(1);
     // second reads a file into fresh memory.
     all[6].in_kernel = true;
     // first asks for much more than it touches; second has an arena, and gives one back.
@@ -182,6 +220,22 @@ fn samples() -> Vec<Sample> {
         process,
         bytes: mib * MIB + 512,
         main: process == 0,
+    })
+    .to_vec()
+}
+
+fn shares() -> Vec<Share> {
+    let rows: [(f64, u32, u64, u64); 4] = [
+        (0.0, 0, 30, 28),
+        (0.5, 1, 12, 1),
+        (2.0, 1, 66, 58),
+        (2.5, 1, 48, 40),
+    ];
+    rows.map(|(second, process, pss, uss)| Share {
+        epoch_s: START + second,
+        process,
+        pss: pss * MIB,
+        uss: uss * MIB,
     })
     .to_vec()
 }
@@ -223,19 +277,25 @@ fn time() -> impl Strategy<Value = f64> {
     (0u32..100_000).prop_map(|tenth| START + f64::from(tenth) / 10.0)
 }
 
+fn by_page_kind() -> impl Strategy<Value = ByPageKind> {
+    any::<(u64, u64, u64)>().prop_map(|(anon, file, shmem)| ByPageKind { anon, file, shmem })
+}
+
 prop_compose! {
     fn process()(
         (pid, ppid, role, python) in (any::<u32>(), any::<u32>(), text(), option::of(text())),
         (first_epoch_s, last_epoch_s) in (time(), time()),
         (rss_start, rss_end, rss_peak, inherited) in any::<(u64, u64, u64, u64)>(),
         (before_attach, before_attach_end) in any::<(u64, u64)>(),
-        pss_end in any::<Option<u64>>(),
+        [pss_start, pss_end, pss_peak, uss_start, uss_end, uss_peak] in any::<[Option<u64>; 6]>(),
+        (before_attach_by_kind, before_attach_end_by_kind) in (by_page_kind(), by_page_kind()),
         exited in any::<bool>(),
     ) -> Process {
         Process {
             pid, ppid, role, python, first_epoch_s, last_epoch_s,
-            rss_start, rss_end, rss_peak, pss_end, inherited, exited,
-            before_attach, before_attach_end,
+            rss_start, rss_end, rss_peak, inherited, exited,
+            pss_start, pss_end, pss_peak, uss_start, uss_end, uss_peak,
+            before_attach, before_attach_end, before_attach_by_kind, before_attach_end_by_kind,
             reconciled: Default::default(),
         }
     }
@@ -247,6 +307,8 @@ fn cause() -> impl Strategy<Value = Cause> {
         Cause::Interpreter,
         Cause::NoPythonFrame,
         Cause::NotPython,
+        Cause::OtherProcess,
+        Cause::Found,
         Cause::Unknown,
     ])
 }
@@ -256,12 +318,13 @@ fn kind() -> impl Strategy<Value = PageKind> {
 }
 
 prop_compose! {
-    fn owner(processes: u32, stacks: u32)(
+    fn owner(processes: u32, stacks: u32, files: u32)(
         process in 0..processes,
         stack in 0..stacks,
         cause in cause(),
         kind in kind(),
         in_kernel in any::<bool>(),
+        file in option::of(0..files),
         (gross, given_back) in (0u64..1 << 40, 0u64..=100),
         (peak, cow, events) in (0u64..1 << 40, 0u64..1 << 40, 0u64..1 << 40),
         (mapped, mapped_gross) in (0u64..1 << 40, 0u64..1 << 40),
@@ -269,7 +332,7 @@ prop_compose! {
     ) -> Owner {
         let freed = gross / 100 * given_back;
         Owner {
-            process, stack, cause, kind, in_kernel, gross, freed, peak, cow, events,
+            process, stack, cause, kind, in_kernel, file, gross, freed, peak, cow, events,
             mapped, mapped_gross, mapped_reserved, mapped_touched,
         }
     }
@@ -291,6 +354,14 @@ prop_compose! {
         epoch_s in time(), process in 0..processes, bytes in any::<u64>(), main in any::<bool>(),
     ) -> Sample {
         Sample { epoch_s, process, bytes, main }
+    }
+}
+
+prop_compose! {
+    fn share(processes: u32)(
+        epoch_s in time(), process in 0..processes, (pss, uss) in any::<(u64, u64)>(),
+    ) -> Share {
+        Share { epoch_s, process, pss, uss }
     }
 }
 
@@ -331,17 +402,29 @@ fn tables() -> impl Strategy<Value = Tables> {
     })
 }
 
+/// Files of an arbitrary profile.
+const FILES: u32 = 3;
+
+fn mapped_file(index: u32) -> MappedFile {
+    MappedFile {
+        path: format!("/srv/{index}\n;\u{202e}.so"),
+    }
+}
+
 /// Any profile that holds together.
 pub fn profile() -> impl Strategy<Value = Profile> {
     tables().prop_flat_map(|(processes, functions, frames, stacks)| {
         let (process_count, stack_count) = (processes.len() as u32, stacks.len() as u32);
         (
             (text(), time(), 0.0..1e6, loss()),
-            vec(owner(process_count, stack_count), 0..12),
-            vec(sample(process_count), 0..12),
+            vec(owner(process_count, stack_count, FILES), 0..12),
+            (
+                vec(sample(process_count), 0..12),
+                vec(share(process_count), 0..6),
+            ),
             vec(mark(process_count), 0..6),
         )
-            .prop_map(move |(head, owners, samples, marks)| {
+            .prop_map(move |(head, owners, (samples, shares), marks)| {
                 let (command, started_epoch_s, duration_s, loss) = head;
                 Profile {
                     command,
@@ -351,8 +434,10 @@ pub fn profile() -> impl Strategy<Value = Profile> {
                     functions: functions.clone(),
                     frames: frames.clone(),
                     stacks: stacks.clone(),
+                    files: (0..FILES).map(mapped_file).collect(),
                     owners,
                     samples,
+                    shares,
                     marks,
                     loss,
                 }

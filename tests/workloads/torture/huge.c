@@ -1,6 +1,8 @@
 /* Transparent huge pages: one event for 512 pages, and every way to take one apart. */
 #include "torture.h"
 
+#include <unistd.h>
+
 long huge_written(void)
 {
     char *area = huge_pages(8 * MIB);
@@ -108,4 +110,30 @@ long huge_moved(void)
     unmap(room, 8 * MIB);
     STOP("unmapped");
     return 4 * MIB;
+}
+
+/* Folios between a page and a huge page, where the machine makes them: one event for several. */
+long folios_written(void)
+{
+    char *area = small_pages(MIB);
+    MUST(madvise(area, MIB, MADV_HUGEPAGE) == 0);
+    write_every(area + 5 * PAGE, 512 * KIB, 64 * KIB);
+    STOP("one-byte-each");
+    write_pages(area, MIB);
+    STOP("whole");
+    MUST(madvise(area + 3 * PAGE, 2 * PAGE, MADV_DONTNEED) == 0);
+    STOP("hole");
+    write_pages(area, MIB);
+    STOP("filled");
+    pid_t child = fork();
+    if (child == 0) {
+        torture_stop("folios_written", "forked");
+        write_every(area, MIB, 32 * KIB);
+        torture_stop("folios_written", "child-wrote");
+        _exit(0);
+    }
+    reap(child);
+    unmap(area, MIB);
+    STOP("unmapped");
+    return MIB + 2 * PAGE;
 }

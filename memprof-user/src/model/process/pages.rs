@@ -28,9 +28,10 @@ impl Process {
                 self.space.grow(start..end, owner, note);
                 (start, 0)
             }
-            Place::Around(address) => {
-                let left = self.space.grow_around(address, pages, owner, note);
-                (address, left * page_bytes)
+            Place::Around(range) => {
+                let start = range.start;
+                let left = self.space.grow_around(range, pages, owner, note);
+                (start, left * page_bytes)
             }
             Place::Within(range) => {
                 let start = range.start;
@@ -80,9 +81,11 @@ impl Process {
                 // the page is another one of the window.
                 let pages = released.bytes / memprof_common::PAGE_BYTES;
                 let window = start & !(FAULT_AROUND_BYTES - 1);
-                self.dirty
-                    .add(window..window.saturating_add(FAULT_AROUND_BYTES));
-                let left = self.space.grow_around(start, pages, released.owner, |_| {});
+                let window = window..window.saturating_add(FAULT_AROUND_BYTES);
+                self.dirty.add(window.clone());
+                let left = self
+                    .space
+                    .grow_around(window, pages, released.owner, |_| {});
                 if left > 0 {
                     let bytes = left * memprof_common::PAGE_BYTES;
                     *self.unplaced.entry(released.owner).or_default() += bytes;
@@ -108,13 +111,7 @@ impl Process {
     fn touch(&mut self, place: &Place) {
         match place {
             Place::Exact { start, end } => self.touched.add(*start..*end),
-            Place::Around(address) => {
-                let window = address & !(FAULT_AROUND_BYTES - 1);
-                let range = window..window.saturating_add(FAULT_AROUND_BYTES);
-                self.touched.add(range.clone());
-                self.dirty.add(range);
-            }
-            Place::Within(range) => {
+            Place::Around(range) | Place::Within(range) => {
                 self.touched.add(range.clone());
                 self.dirty.add(range.clone());
             }

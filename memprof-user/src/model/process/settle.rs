@@ -180,7 +180,7 @@ impl Process {
         let believed: u64 = kinds.map(|kind| self.believed(kind)).iter().sum();
         let without_releases = self.rss_before + ledger.resident(self.index);
         let given_back = without_releases.saturating_sub(believed);
-        let of_before = ledger.before_released(self.index);
+        let of_before = ledger.before_released(self.index).sum();
         self.inherited_at_fork =
             (self.space.inherited_bytes() + given_back).saturating_sub(of_before);
     }
@@ -189,8 +189,14 @@ impl Process {
     /// announced by anybody.
     fn place(&mut self, range: Range<u64>, kind: PageKind, pool: &mut Pool, ledger: &mut Ledger) {
         let left = self.give(range, pool);
-        if !left.is_empty() {
-            let owner = ledger.owner(OwnerKey::found(self.index, self.image(), kind));
+        if left.is_empty() {
+            return;
+        }
+        let owner = ledger.owner(OwnerKey::found(self.index, self.image(), kind));
+        if self.just_forked {
+            // It came by the fork, where the parent's map had only guessed.
+            self.space.inherit(left, owner);
+        } else {
             ledger.grow(owner, left.end - left.start, 1);
             self.space.grow(left, owner, |_| {});
         }
