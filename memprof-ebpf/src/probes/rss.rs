@@ -98,6 +98,11 @@ fn own(
         }
     }
     let delta = grown(process, mm, which, placed);
+    if placed && delta < -1 && which != member::ANON {
+        // The write to one page of a file that a huge page maps: all of that goes, and comes back
+        // page by page (__split_huge_pmd, mm/huge_memory.c).
+        unexplained(process, pid);
+    }
     let mut rep = RepState::default();
     if placed && at == fault::USER {
         rep = rep_state(registers);
@@ -335,6 +340,10 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
     if let Some((first, last)) = mapping_at(current(), address) {
         start = if start < first { first } else { start };
         end = if end > last { last } else { end };
+    }
+    if end - start < pages as u64 * PAGE_BYTES {
+        // Pages of another thread's fault are in the count.
+        return Some(record(0, 0, pages, which, flag::UNPLACED));
     }
     Some(record(start, end, pages, which, flag::WITHIN))
 }
