@@ -22,7 +22,7 @@ pub struct Look {
     pub whole: bool,
 }
 
-/// Bytes of owners whose place is wanted, of one class of pages.
+/// Bytes of owners whose place is wanted, of one kind of pages.
 type Pool = Vec<(OwnerId, u64)>;
 
 impl Process {
@@ -123,9 +123,8 @@ impl Process {
     }
 
     fn take_over(&mut self, difference: Difference, all_of_it: bool, ledger: &mut Ledger) {
-        let class = |kind: PageKind| usize::from(kind != PageKind::Anon);
-        // By class: what was guessed wrongly, then what never had a place.
-        let mut pools: [Pool; 2] = Default::default();
+        // By kind: what was guessed wrongly, then what never had a place.
+        let mut pools: [Pool; 3] = Default::default();
         for gone in difference.gone {
             let mut guessed = 0;
             self.space.release(gone.range, |released| {
@@ -136,27 +135,26 @@ impl Process {
                 }
             });
             if guessed > 0 {
-                pools[class(gone.owner.kind())].push((gone.owner, guessed));
+                pools[gone.owner.kind() as usize].push((gone.owner, guessed));
             }
         }
         for range in difference.confirmed {
             self.space.confirm(range);
         }
         for (owner, bytes) in self.unplaced.drain() {
-            pools[class(owner.kind())].push((owner, bytes));
+            pools[owner.kind() as usize].push((owner, bytes));
         }
         for pool in &mut pools {
             // First in, first out.
             pool.reverse();
         }
         for (range, kind) in difference.found {
-            self.place(range, kind, &mut pools[class(kind)], ledger);
+            self.place(range, kind, &mut pools[kind as usize], ledger);
         }
         if self.just_forked {
             // What it has faulted in itself since the fork passes for inherited.
-            let other = class(PageKind::File);
-            for range in difference.inherited {
-                self.give(range, &mut pools[other]);
+            for (range, kind) in difference.inherited {
+                self.give(range, &mut pools[kind as usize]);
             }
             self.just_forked = !all_of_it;
         }

@@ -28,7 +28,7 @@ pub struct Difference {
     pub confirmed: Vec<Range<u64>>,
     /// In both, not anonymous, and inherited as far as the map knows: fork copies the page tables
     /// of some mappings of files only, so the process may have faulted them in itself.
-    pub inherited: Vec<Range<u64>>,
+    pub inherited: Vec<(Range<u64>, PageKind)>,
 }
 
 /// File pages and shared memory look alike in the page tables: both are not anonymous.
@@ -119,7 +119,8 @@ impl Difference {
             } else if claim.guessed {
                 self.confirmed.push(range.clone());
             } else if claim.generation != generation && claim.owner.kind() != PageKind::Anon {
-                self.inherited.push(range.clone());
+                let kind = claim.owner.kind();
+                self.inherited.push((range.clone(), kind));
             }
         }
         if let (false, Some(kind)) = (same, shown) {
