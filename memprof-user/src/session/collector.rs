@@ -16,7 +16,8 @@ use crate::decode::{DecodeError, Event};
 use crate::error::Result;
 use crate::model::{Attach, Model, PageKind, Profile, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
-use crate::target::{Mappings, Pagemap, Rss, Target, is_on_tmpfs, pagemap, resident_bytes};
+use crate::target::pagemap::{self, Sole};
+use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -153,6 +154,7 @@ impl Collector {
             return;
         };
         let model = &mut self.model;
+        let mut anon = Vec::new();
         // An error: the process has gone in the middle; its end is told by a record.
         let _ = pages.address_space(&mappings, &[pagemap::EVERYWHERE], |mapping, run| {
             let kind = match run.kind {
@@ -161,8 +163,19 @@ impl Collector {
                 pagemap::PageKind::File => PageKind::File,
                 _ => return,
             };
+            if kind == PageKind::Anon {
+                anon.push(run.start..run.end);
+            }
             model.was_resident(pid, run.start..run.end, kind);
         });
+        let parent = model.process(pid).map(|process| process.ppid);
+        let has_relatives = parent.is_some_and(|parent| model.process(parent).is_some())
+            || !children(pid).is_empty();
+        if has_relatives && let Ok(mut sole) = Sole::open(pid) {
+            for range in anon {
+                let _ = sole.pages(range, |alone| model.was_alone(pid, alone));
+            }
+        }
     }
 
     /// What is believed now, as JSON.
