@@ -66,6 +66,14 @@ pub fn alive(pid: u32) -> bool {
     status_field(pid, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
+/// When a process started, in clock ticks since boot: tells it from a later one with its pid.
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc(5): field 22, and the second one, in parentheses, may hold anything.
+    let after_name = stat.rsplit(") ").next()?;
+    after_name.split(' ').nth(19)?.parse().ok()
+}
+
 /// Waits until every thread of the process sleeps: nothing happens in it before it is woken.
 #[track_caller]
 pub fn wait_asleep(pid: u32) {

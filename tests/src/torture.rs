@@ -61,8 +61,8 @@ pub struct Row {
     pub differences: Vec<String>,
     /// The largest difference in pages that is not from a case before: RSS, places, copies.
     pub worst: [u64; 3],
-    /// The largest difference to /proc that the tracer itself has measured in a process that it
-    /// stopped in, in bytes. It was put right before the stop.
+    /// The largest difference to /proc that the tracer itself has measured since the stop before,
+    /// in bytes, though it may have put it right.
     pub drift: u64,
 }
 
@@ -88,13 +88,16 @@ pub struct Walk<'a> {
     target: Program,
     ready: Gate,
     go: Gate,
-    known: BTreeSet<u32>,
+    /// Its processes, and when they started.
+    known: BTreeMap<u32, Option<u64>>,
     rows: Vec<(String, Row)>,
     last: Last,
     /// At the last stop.
     off: BTreeMap<u32, Off>,
     /// When the present case began.
     carried: BTreeMap<u32, Off>,
+    /// The largest drift that the tracer has told of each process so far, in bytes.
+    drift: BTreeMap<u32, u64>,
 }
 
 impl<'a> Walk<'a> {
@@ -109,7 +112,7 @@ impl<'a> Walk<'a> {
             .args(["--ready", ready.path(), "--go", go.path()])
             .args(words);
         let target = Program::start(&mut command);
-        let known = BTreeSet::from([target.pid()]);
+        let known = BTreeMap::from([(target.pid(), process::started(target.pid()))]);
         let mut walk = Walk {
             session,
             target,
@@ -120,6 +123,7 @@ impl<'a> Walk<'a> {
             last: Last::default(),
             off: BTreeMap::new(),
             carried: BTreeMap::new(),
+            drift: BTreeMap::new(),
         };
         assert_eq!(walk.stop().case, "begin", "the first stop");
         walk
@@ -175,16 +179,22 @@ impl<'a> Walk<'a> {
         };
         let pid = pid.parse().unwrap_or_else(|e| panic!("{word:?}: {e}"));
         let stop = Stop { case, step, pid };
-        self.known.insert(pid);
-        for &pid in &self.known.clone() {
-            self.known.extend(process::descendants(pid));
+        // An orphan is nobody's descendant any more, and stays known; the pid of one that has
+        // gone may be a stranger's by now.
+        self.known
+            .retain(|&pid, started| process::started(pid) == *started);
+        let roots: Vec<u32> = self.known.keys().copied().chain([pid]).collect();
+        for root in roots {
+            for pid in process::descendants(root).into_iter().chain([root]) {
+                self.known.insert(pid, process::started(pid));
+            }
         }
-        // One that is on its way out may still be seen; an orphan is nobody's descendant any more,
-        // and stays known.
-        for &pid in &self.known {
+        // One that is on its way out may still be seen.
+        for &pid in self.known.keys() {
             wait_still(pid);
         }
-        self.known.retain(|&pid| process::alive(pid));
+        self.known
+            .retain(|&pid, started| process::alive(pid) && process::started(pid) == *started);
         stop
     }
 
@@ -192,7 +202,7 @@ impl<'a> Walk<'a> {
     fn live(&self, stop: &Stop) -> Vec<u32> {
         let borrows = |pid| stop.step == "borrowed" && pid == stop.pid;
         self.known
-            .iter()
+            .keys()
             .copied()
             .filter(|&pid| !borrows(pid))
             .collect()
@@ -209,7 +219,11 @@ impl<'a> Walk<'a> {
         let at = format!("{}/{}{who}", stop.case, stop.step);
         // A new program has other pages at the same addresses.
         let executed = stop.step == "executed" && stop.pid == pid;
-        let copied = (!executed).then(|| self.copied_bytes(pid, truth)).flatten();
+        // What was shared with those that nobody has seen cannot be told.
+        let unseen = stop.step.starts_with("unseen");
+        let copied = (!executed && !unseen)
+            .then(|| self.copied_bytes(pid, truth))
+            .flatten();
         // A child begins with its parent's errors.
         let (was, carried) = (
             self.known_off(&self.off, pid),
@@ -225,25 +239,29 @@ impl<'a> Walk<'a> {
         };
         let off = Off::of(believed, Rss::of(pid), &truth[&pid]);
         if off != was && off != Off::default() {
-            row.differences.push(format!("{at}: {off}"));
+            let places = differing(believed, &truth[&pid]);
+            row.differences.push(format!("{at}: {off}{places}"));
         }
         let reconciled = believed.reconciled;
-        row.drift = row.drift.max(reconciled.largest_drift);
-        if reconciled.last_drift != 0 {
-            row.worst[0] = row.worst[0].max(reconciled.last_drift / PAGE);
+        row.drift = row.drift.max(reconciled.last_drift);
+        if reconciled.largest_drift > self.drift.get(&pid).copied().unwrap_or_default() {
+            row.drift = row.drift.max(reconciled.largest_drift);
             row.differences.push(format!("{at}: {reconciled:?}"));
         }
+        self.drift.insert(pid, reconciled.largest_drift);
         let new = off.beyond(carried);
         row.worst[0] = row.worst[0].max(new[0]);
         row.worst[1] = row.worst[1].max(new[1]);
         if let Some((before, copied)) = copied {
             let got = believed.cow_bytes.saturating_sub(before);
             // 2 % is the bound; 4 pages for one that was copied twice since the last stop.
-            let allowed = (copied / 50).max(4 * PAGE);
-            if got.abs_diff(copied) > allowed {
-                row.worst[2] = row.worst[2].max(got.abs_diff(copied) / PAGE);
+            let allowed = (copied.most / 50).max(4 * PAGE);
+            let off = got.abs_diff(got.clamp(copied.least, copied.most));
+            if off > allowed {
+                let Copied { least, most } = copied;
+                row.worst[2] = row.worst[2].max(off / PAGE);
                 row.differences
-                    .push(format!("{at}: cow {got}, {copied} were copied"));
+                    .push(format!("{at}: cow {got}, {least} to {most} were copied"));
             }
         }
         self.off.insert(pid, off);
@@ -261,28 +279,52 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the process has copied since the last stop, and the tracer's figure then: pages that
-    /// it shared with another one and that have a frame now that nobody had. None when a process
-    /// began since, as that one's pages were not seen before it wrote.
-    fn copied_bytes(&self, pid: u32, truth: &BTreeMap<u32, PageSet>) -> Option<(u64, u64)> {
+    /// What the process has copied since the last stop, and the tracer's figure then. None when a
+    /// process began since, as that one's pages were not seen before it wrote.
+    fn copied_bytes(&self, pid: u32, truth: &BTreeMap<u32, PageSet>) -> Option<(u64, Copied)> {
         let last = &self.last;
         if truth.keys().any(|pid| !last.pages.contains_key(pid)) {
             return None;
         }
         let before = *last.cow_bytes.get(&pid)?;
-        let mut holders: BTreeMap<u64, u32> = BTreeMap::new();
-        for page in last.pages.values().flat_map(|pages| pages.values()) {
-            *holders.entry(page.frame).or_default() += 1;
-        }
         let was = last.pages.get(&pid)?;
-        let copied = truth[&pid].iter().filter(|(number, now)| {
-            let shared = was.get(number).is_some_and(|was| {
-                was.kind == Kind::Anon && holders.get(&was.frame).is_some_and(|&n| n > 1)
-            });
-            shared && now.kind == Kind::Anon && !holders.contains_key(&now.frame)
-        });
-        Some((before, copied.count() as u64 * PAGE))
+        let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        for (&pid, pages) in &last.pages {
+            for page in pages.values() {
+                holders.entry(page.frame).or_default().push(pid);
+            }
+        }
+        let living = |holder: &u32| truth.contains_key(holder);
+        let mut copied = Copied::default();
+        for (number, now) in truth[&pid].iter().filter(|(_, now)| now.kind == Kind::Anon) {
+            let Some(was) = was.get(number).filter(|was| was.kind == Kind::Anon) else {
+                continue;
+            };
+            // What the dead had is free to be a copy's.
+            let had = holders.get(&now.frame);
+            let is_new = had.is_none_or(|holders| !holders.iter().any(living));
+            let Some(holders) = holders.get(&was.frame).filter(|_| is_new) else {
+                continue;
+            };
+            let mut others = holders.iter().filter(|&&holder| holder != pid);
+            if holders.len() > 1 {
+                copied.most += PAGE;
+                copied.least += PAGE * u64::from(others.any(living));
+            }
+        }
+        Some((before, copied))
     }
+}
+
+/// Bytes of pages that a process shared at the last stop and that have a frame of their own now.
+#[derive(Clone, Copy, Default)]
+struct Copied {
+    /// With one that is still there.
+    least: u64,
+    /// With anybody. One that is about to end is said to have gone while it still has its pages
+    /// (the tracepoint comes before exit_mm since Linux 6.16): whether a page that is written then
+    /// was shared is both true and of no interest.
+    most: u64,
 }
 
 /// Tries for a view and a truth of one moment, at most.
@@ -334,6 +376,41 @@ fn wait_still(pid: u32) {
             })
             .then_some(())
     });
+}
+
+/// The first addresses at which view and truth differ, a line each.
+fn differing(believed: &Believed, truth: &PageSet) -> String {
+    let pages = believed.pages();
+    let mut numbers: Vec<u64> = pages.keys().chain(truth.keys()).copied().collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let kinds = |number: &u64| {
+        let kind = truth.get(number).map(|page| page.kind);
+        (pages.get(number).copied(), kind)
+    };
+    let differing = numbers.iter().map(|number| (*number, kinds(number)));
+    let mut differing = differing
+        .filter(|(_, (view, kind))| view != kind)
+        .peekable();
+    let mut told = String::new();
+    for _ in 0..4 {
+        let Some((first, (view, kind))) = differing.next() else {
+            break;
+        };
+        let mut end = first + 1;
+        while differing
+            .next_if(|&(next, kinds)| next == end && kinds == (view, kind))
+            .is_some()
+        {
+            end += 1;
+        }
+        let (start, end) = (first * PAGE, end * PAGE);
+        let _ = write!(
+            told,
+            "\n  {start:#x}-{end:#x}: believed {view:?}, is {kind:?}"
+        );
+    }
+    told
 }
 
 impl Off {
@@ -392,24 +469,24 @@ impl Compared {
         self.rows.iter().map(|(_, row)| row.checkpoints).sum()
     }
 
-    /// Prints the table; panics when an amount, a place or a copy differed anywhere, with the first
-    /// differences of each case. A case that began with another one's error is not blamed for it.
+    /// Prints the table; panics when an amount, a place or a copy differed anywhere, or when the
+    /// tracer found itself wrong between two stops, with the first differences of each case. A case that began with another one's error is not blamed for it.
     #[track_caller]
     pub fn assert_exact(&self) {
         let mut table =
-            String::from("case                          checkpoints  rss  places  cow  mended\n");
+            String::from("case                          checkpoints  rss  places  cow  drift\n");
         for (case, row) in &self.rows {
             let [rss, places, cow] = row.worst;
             let _ = writeln!(
                 table,
-                "{case:30}{:11}{rss:5}{places:8}{cow:5}{:8}",
+                "{case:30}{:11}{rss:5}{places:8}{cow:5}{:7}",
                 row.checkpoints,
                 row.drift / PAGE
             );
         }
         let _ = writeln!(
             table,
-            "{:30}{:11}  (off by, and what reconciliation mended so far, in pages)",
+            "{:30}{:11}  (off by, in pages; drift: before it was mended)",
             "all",
             self.checkpoints()
         );
@@ -417,7 +494,7 @@ impl Compared {
         let told: Vec<&str> = self
             .rows
             .iter()
-            .filter(|(_, row)| row.worst != [0; 3])
+            .filter(|(_, row)| row.worst != [0; 3] || row.drift != 0)
             .flat_map(|(_, row)| row.differences.iter().take(6))
             .map(String::as_str)
             .collect();

@@ -2,7 +2,8 @@
 
 Usage: python torture_python.py --ready FIFO --go FIFO [--scratch DIR] [--cases NAME,…] [--only-stop NAME]
 The protocol of torture.py: at each stop it writes `CASE STEP PID` to the first FIFO, from whichever process stands
-there, and waits on the second; the first stop is `begin`, the last `end`. Prints {"pid": …, "cases": {name: 0}}, with
+there, and waits on the second; the first stop is `begin`, the last `end`. A step `unseen…` comes after children that had no
+stop of their own. Prints {"pid": …, "cases": {name: 0}}, with
 -errno for a case that this machine does not allow. With --only-stop it is the program that a child executes.
 """
 import argparse
@@ -709,7 +710,7 @@ def children_in_a_row():
     for number in range(60):
         kept.append(bytearray(100_000))
         reap(in_child(lambda: kept.append(bytearray(MiB))))
-    stop("children_in_a_row", "parent")
+    stop("children_in_a_row", "unseen-60")
 
 
 LAST_PID = "/proc/sys/kernel/ns_last_pid"
