@@ -75,8 +75,15 @@ pub struct KernelConfig {
     pub large_folios: u32,
     /// `vm_area_struct.vm_start`
     pub vma_start: u32,
+    /// Bytes waiting in the ring above which growth wakes the reader too.
+    pub wakeup_bytes: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 128);
+const _: () = assert!(size_of::<KernelConfig>() == 136);
+
+/// Size of the ring buffer in bytes, unless the user wants another.
+pub const RING_BYTES: u32 = 16 << 20;
 
 /// A range that grows fault by fault, not yet sent. One a process, so that whoever changes the
 /// address space can send it first.
@@ -163,14 +170,14 @@ pub struct Process {
     pub borrows: u32,
     /// Changes of its count of pages, of any sign; wraps. While it stands still, so does RSS.
     pub events: u32,
-    /// Of these, growth by faults; wraps.
+    /// Of these, those by a fault, counted when the record is sent; wraps.
     pub faults: u32,
     /// Changes of which neither a fault nor a call says the place (reclaim, truncation, another
     /// process's hand), and records of this process that were lost; wraps. When it moves, only
     /// the page tables know what is resident.
     pub unexplained: u32,
 }
-const _: () = assert!(size_of::<Process>() == 104 + 8 + 32 + 24 + 88 + 8 + 24);
+const _: () = assert!(size_of::<Process>() == 112 + 8 + 32 + 24 + 88 + 8 + 24);
 
 /// CPUs whose counters are summed at most, a power of two: on larger machines amounts of huge
 /// pages and of file pages are coarse.
@@ -207,7 +214,7 @@ pub struct LayoutOffer {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<LayoutOffer>() == 112);
+const _: () = assert!(size_of::<LayoutOffer>() == 120);
 
 /// Key of the `IMAGES` map: a file, as the kernel names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -240,20 +247,13 @@ pub struct KnownImage {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KnownImage>() == 104 + 24);
+const _: () = assert!(size_of::<KnownImage>() == 112 + 24);
 
 impl KnownImage {
     /// The layout of a process that maps the file at `base`.
     #[inline(always)]
     pub fn layout_at(&self, base: u64) -> PythonLayout {
-        let mut layout = self.layout;
-        layout.source_address = layout.source_address.wrapping_add(base);
-        layout.finalizing_address = layout.finalizing_address.wrapping_add(base);
-        if layout.image_end != 0 {
-            layout.image_start = layout.image_start.wrapping_add(base);
-            layout.image_end = layout.image_end.wrapping_add(base);
-        }
-        layout
+        self.layout.moved(base)
     }
 }
 
@@ -311,8 +311,6 @@ pub struct Fault {
     pub error_code: u32,
     /// Its address.
     pub address: u64,
-    /// Id of a stack that the user side has: the last one of the thread here.
-    pub stack: u64,
     /// Page of a write to a protected page, until its fault is over: growth, if the count of
     /// anonymous pages rises; otherwise the page stopped being shared (copy-on-write), as the
     /// thread's next event shows. 0: none.
@@ -324,7 +322,7 @@ pub struct Fault {
     /// See `written_op`.
     pub written_stack: u64,
 }
-const _: () = assert!(size_of::<Fault>() == 56);
+const _: () = assert!(size_of::<Fault>() == 48);
 
 /// Value of the `THREADS` map, keyed by tid: one a thread of a traced process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,9 @@ pub mod thread_source {
     /// A word at a fixed offset from the thread pointer (`_Py_tss_gilstate`): CPython 3.15.
     /// `source_address` is that offset, as a two's complement number.
     pub const TLS_OFFSET: u32 = 2;
+    /// `pthread_getspecific(autoTLSkey)`: CPython 3.6. `source_address` is the address of an int,
+    /// negative before there is a key.
+    pub const PTHREAD_INT_KEY: u32 = 3;
 }
 
 /// [`PythonLayout::frame_owner`] of versions whose frames have no owner field.
@@ -31,6 +34,10 @@ pub struct PythonLayout {
     pub version: u32,
     /// Meaning depends on [`thread_source`].
     pub source_address: u64,
+    /// Address of the pointer to the `PyThreadState` that holds the GIL (3.11 and older); 0 where
+    /// there is none. It goes before [`thread_source`] when it is the running thread's: in these
+    /// versions a thread that runs a sub-interpreter has its main state in its own storage.
+    pub current_address: u64,
     /// Address of the runtime's `_finalizing` pointer; 0 when unknown. Non-NULL there means that
     /// the interpreter is shutting down.
     pub finalizing_address: u64,
@@ -100,8 +107,37 @@ pub struct PythonLayout {
     pub bytes_size: u16,
     /// `PyBytesObject.ob_sval`.
     pub bytes_data: u16,
-    /// Keeps the size a multiple of 8.
-    pub _padding: [u16; 3],
+    /// `PyThreadState.interp`; read with the fields above where `code_generation` is used.
+    pub tstate_interp: u16,
+    /// `PyInterpreterState._code_object_generation` (u64, 3.14+), which changes whenever a code
+    /// object dies; 0 where there is none.
+    pub code_generation: u16,
+    /// `co_version` (u32, 3.12+): another one for each code object of a process, or 0. 0: the
+    /// version has none.
+    pub code_version: u16,
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 104);
+const _: () = assert!(size_of::<PythonLayout>() == 112);
+
+impl PythonLayout {
+    /// The same layout of a process whose image lies `by` bytes further on. What is no address
+    /// in the image stays.
+    #[inline(always)]
+    pub fn moved(&self, by: u64) -> PythonLayout {
+        let mut layout = *self;
+        if layout.thread_source != thread_source::TLS_OFFSET {
+            layout.source_address = layout.source_address.wrapping_add(by);
+        }
+        if layout.current_address != 0 {
+            layout.current_address = layout.current_address.wrapping_add(by);
+        }
+        if layout.finalizing_address != 0 {
+            layout.finalizing_address = layout.finalizing_address.wrapping_add(by);
+        }
+        if layout.image_end != 0 {
+            layout.image_start = layout.image_start.wrapping_add(by);
+            layout.image_end = layout.image_end.wrapping_add(by);
+        }
+        layout
+    }
+}

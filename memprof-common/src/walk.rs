@@ -81,6 +81,20 @@ pub fn thread_slot<M: Memory>(layout: &PythonLayout, memory: &mut M) -> Result<u
             }
             Ok(layout.pthread_data as u64 + key as u64 * 16)
         }
+        thread_source::PTHREAD_INT_KEY => {
+            if !memory.fill(layout.source_address, 8) {
+                return Err(NoFrame::NoThreadState);
+            }
+            // Its neighbour is another variable.
+            let key = memory.word(0) as u32;
+            if (key as i32) < 0 {
+                return Err(NoFrame::NoThreadState);
+            }
+            if key >= MAX_PTHREAD_KEY {
+                return Err(NoFrame::Failed);
+            }
+            Ok(layout.pthread_data as u64 + key as u64 * 16)
+        }
         _ => Err(NoFrame::NoLayout),
     }
 }
@@ -94,7 +108,13 @@ pub fn thread_state_in<M: Memory>(
     memory: &mut M,
 ) -> Result<u64, NoFrame> {
     if !memory.fill(thread_pointer.wrapping_add(slot), 8) {
-        return Err(NoFrame::Failed);
+        // A variable below the thread pointer has a page only once the thread has written there:
+        // until then the loader is at work, or the thread is none of Python's.
+        return Err(if (slot as i64) < 0 {
+            NoFrame::NoThreadState
+        } else {
+            NoFrame::Failed
+        });
     }
     match memory.word(0) {
         0 => Err(NoFrame::NoThreadState),
@@ -111,6 +131,27 @@ pub fn thread_state<M: Memory>(
 ) -> Result<u64, NoFrame> {
     let slot = thread_slot(layout, memory)?;
     thread_state_in(slot, thread_pointer, memory)
+}
+
+/// Address of the innermost frame by the thread state that holds the GIL; `NoThreadState` when
+/// that is not the running thread's, or the version does not keep it.
+#[inline(always)]
+pub fn attached_frame<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Result<u64, NoFrame> {
+    if layout.current_address == 0 || !memory.fill(layout.current_address, 8) {
+        return Err(NoFrame::NoThreadState);
+    }
+    match memory.word(0) {
+        0 => Err(NoFrame::NoThreadState),
+        // Another thread's may be freed just now: what cannot be read is not ours.
+        tstate => match innermost_frame(layout, tstate, thread_pointer, memory) {
+            Err(NoFrame::Failed) => Err(NoFrame::NoThreadState),
+            found => found,
+        },
+    }
 }
 
 /// Address of the innermost frame of a thread state.

@@ -66,6 +66,7 @@ const LAYOUT: PythonLayout = PythonLayout {
     thread_source: thread_source::PTHREAD_KEY,
     version: 0x030c,
     source_address: 0x1000,
+    current_address: 0,
     finalizing_address: 0,
     image_start: 0,
     image_end: 0,
@@ -97,7 +98,9 @@ const LAYOUT: PythonLayout = PythonLayout {
     unicode_compact_data: 56,
     bytes_size: 16,
     bytes_data: 32,
-    _padding: [0; 3],
+    tstate_interp: 16,
+    code_generation: 0,
+    code_version: 92,
 };
 
 fn frame(memory: &mut Words, address: u64, code: u64, previous: u64, instr: u64, owner: u8) {

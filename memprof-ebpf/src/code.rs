@@ -19,7 +19,8 @@ pub type Object = Buffer<CODE_OBJECT_BYTES>;
 /// Room for a [`Code`] record.
 pub type Record = WithTail<Code, u8, LINETABLE_BYTES>;
 
-/// Reads a code object and mixes what identifies it.
+/// Reads a code object and mixes what identifies it as far as one read tells: where its name,
+/// its file's name and its line table are.
 #[inline(always)]
 pub fn read(layout: &PythonLayout, object: &mut Object, address: u64) -> Option<u64> {
     if !object.fill(address, layout.code_bytes as u32) {
@@ -29,7 +30,23 @@ pub fn read(layout: &PythonLayout, object: &mut Object, address: u64) -> Option<
     hash = walk::mix(hash, object.word(layout.code_filename as u32));
     hash = walk::mix(hash, object.word(layout.code_linetable as u32));
     hash = walk::mix(hash, object.int(layout.code_firstlineno as u32) as u64);
+    if layout.code_version != 0 {
+        hash = walk::mix(hash, object.int(layout.code_version as u32) as u64);
+    }
     Some(walk::finish(hash))
+}
+
+/// What identifies the code object that [`read`] left in `object`, with the names themselves: a
+/// new name may stand where an old one was.
+#[inline(always)]
+pub fn identity(layout: &PythonLayout, object: &Object, by_one_read: u64) -> u64 {
+    // PyASCIIObject.hash stands behind the length; names of code objects are interned, so that
+    // it is there.
+    let at = layout.unicode_length as u64 + 8;
+    let name = object.word(layout.code_name as u32);
+    let filename = object.word(layout.code_filename as u32);
+    let hash = walk::mix(by_one_read, user_word(name.wrapping_add(at)));
+    walk::finish(walk::mix(hash, user_word(filename.wrapping_add(at))))
 }
 
 /// Reads a `str` of at most `CAPACITY` bytes into `buffer`.
@@ -116,4 +133,14 @@ pub fn send(
     let filename = object.word(layout.code_filename as u32);
     code.filename = read_text(layout, filename, &mut code.filename_data);
     emit::with_tail(record, stored)
+}
+
+/// True when the code object just sent comes from no file (`<string>`, `<template>`): such ones
+/// come and go. Not so the frozen modules, and the `__init__` and `__eq__` of data classes.
+#[inline(always)]
+pub fn is_made_at_run_time(record: &Record) -> bool {
+    let (file, name) = (&record.head.filename_data, &record.head.name_data);
+    let is_frozen = file[1] == b'f' && file[2] == b'r';
+    let is_special = name[0] == b'_' && name[1] == b'_';
+    file[0] == b'<' && !is_frozen && !is_special
 }

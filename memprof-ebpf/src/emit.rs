@@ -18,7 +18,7 @@ use memprof_common::{
 };
 
 use crate::{
-    maps::{self, EVENTS, WithTail, lose},
+    maps::{self, EVENTS, WithTail, config, lose},
     repeat::{self, Rounds},
 };
 
@@ -26,9 +26,6 @@ use crate::{
 const NO_WAKEUP: u64 = 1;
 /// `BPF_RB_FORCE_WAKEUP`: it should look now.
 const WAKEUP: u64 = 2;
-
-/// Bytes waiting above which growth wakes the reader too: an eighth of the ring.
-const WAKEUP_BYTES: u64 = 2 << 20;
 
 /// `BPF_RB_AVAIL_DATA`
 const AVAILABLE: u64 = 0;
@@ -70,7 +67,7 @@ pub fn generation() -> u32 {
 
 #[inline(always)]
 fn send_growth(growth: &Growth) {
-    let flags = if EVENTS.query(AVAILABLE) > WAKEUP_BYTES {
+    let flags = if EVENTS.query(AVAILABLE) > config!(wakeup_bytes) as u64 {
         WAKEUP
     } else {
         NO_WAKEUP

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
-    config::{FAULT_SLOTS, MAX_CPUS, SPACE_SLOTS},
+    config::{FAULT_SLOTS, MAX_CPUS, RING_BYTES, SPACE_SLOTS},
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
@@ -55,6 +55,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     vma_end: 0,
     large_folios: 0,
     vma_start: 0,
+    wakeup_bytes: 0,
+    _padding: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -72,9 +74,10 @@ pub fn constant(field: *const u32) -> u32 {
     unsafe { core::ptr::read_volatile(field) }
 }
 
-/// All records, in the order in which they happened on each address space.
+/// All records, in the order in which they happened on each address space. The loader may give it
+/// another size.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// Traced processes, by pid.
 #[map]
@@ -105,9 +108,38 @@ pub static SPACES: Array<WatchedSpace> = Array::with_max_entries(SPACE_SLOTS, 0)
 #[map]
 pub static UNSHARER: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Stacks already sent, by id. An evicted one is sent again.
+/// A stack that the user side has, and what tells that it is still the same.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct SeenStack {
+    /// The id by which the user side has it.
+    pub id: u64,
+    /// The generation of the interpreter's code objects, or what identifies the innermost one.
+    pub witness: u64,
+    /// How often it was seen since all of its code objects were looked at.
+    pub seen: u32,
+    /// 1: look at all of its code objects each time.
+    pub watched: u32,
+}
+
+/// Stacks already sent: by what was walked, and by id. An evicted one is sent again.
 #[map]
-pub static STACKS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(65536, 0);
+pub static STACKS: LruHashMap<u64, SeenStack> = LruHashMap::with_max_entries(131072, 0);
+
+/// The stack that a thread had last.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct LastStack {
+    /// Hash of what was walked.
+    pub walked: u64,
+    pub stack: SeenStack,
+}
+
+/// Each thread's last stack, by tid modulo [`FAULT_SLOTS`]: an array's lookup is an addition.
+/// Threads whose tids collide find each other's, of which nothing is right for them: what was
+/// walked is of one process.
+#[map]
+pub static LAST_STACKS: Array<LastStack> = Array::with_max_entries(FAULT_SLOTS, 0);
 
 /// Key of [`CODES`].
 #[repr(C)]
@@ -118,9 +150,19 @@ pub struct CodeKey {
     pub address: u64,
 }
 
-/// Code objects already sent, with what identifies them.
+/// A code object that the user side has.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SentCode {
+    /// What identifies it.
+    pub identity: u64,
+    /// 1: it was made at run time, or stands where another one was.
+    pub fleeting: u64,
+}
+
+/// Code objects already sent.
 #[map]
-pub static CODES: LruHashMap<CodeKey, u64> = LruHashMap::with_max_entries(65536, 0);
+pub static CODES: LruHashMap<CodeKey, SentCode> = LruHashMap::with_max_entries(65536, 0);
 
 /// Loss counters, indexed by [`Loss`].
 #[map]
@@ -142,6 +184,10 @@ pub struct Scratch {
     pub code_object: Buffer<CODE_OBJECT_BYTES>,
     pub stack: WithTail<records::Stack, RawFrame, { MAX_FRAMES as usize }>,
     pub code: WithTail<records::Code, u8, LINETABLE_BYTES>,
+    /// Mixed from what identifies the code objects of the stack.
+    pub identities: u64,
+    /// 1: one of them is [`SentCode::fleeting`].
+    pub fleeting: u64,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
@@ -232,16 +278,22 @@ pub fn layout_offer(pid: u32) -> Option<&'static LayoutOffer> {
     value(LAYOUTS.get_ptr_mut(pid)).map(|offer| &*offer)
 }
 
-/// True when the user side has the stack of this id.
+/// What the user side has of a stack, by what was walked or by id.
 #[inline(always)]
-pub fn is_stack_sent(id: u64) -> bool {
-    STACKS.get_ptr(id).is_some()
+pub fn seen_stack(hash: u64) -> Option<&'static mut SeenStack> {
+    value(STACKS.get_ptr_mut(hash))
 }
 
-/// What identified the code object that was sent for this key.
+/// The last stack of a thread.
 #[inline(always)]
-pub fn sent_code(key: CodeKey) -> Option<u64> {
-    value(CODES.get_ptr_mut(key)).map(|identity| *identity)
+pub fn last_stack(tid: u32) -> Option<&'static mut LastStack> {
+    value(LAST_STACKS.get_ptr_mut(tid % FAULT_SLOTS))
+}
+
+/// The code object that was sent for this key.
+#[inline(always)]
+pub fn sent_code(key: CodeKey) -> Option<SentCode> {
+    value(CODES.get_ptr_mut(key)).map(|code| *code)
 }
 
 /// This CPU's buffers.

@@ -1,5 +1,12 @@
 //! Captures the Python stack of the current thread: walks it, names it by a hash, and sends it
 //! once.
+//!
+//! What was walked are addresses, and code objects die: another one may stand at the address of
+//! the one before, with the same callers. So what identifies the code objects is part of a
+//! stack's id, and whether they are still the same is asked at each capture. From 3.14 on the
+//! interpreter counts the code objects that died: one read answers for the whole stack. Before,
+//! one read answers for the innermost frame; its callers are looked at when one of them was made
+//! at run time or has changed before, and else every [`TRUSTED`] captures.
 
 use core::ops::ControlFlow;
 
@@ -12,8 +19,8 @@ use memprof_common::{
 
 use crate::{
     code, emit,
-    maps::{self, CODES, CodeKey, LAYOUTS, STACKS, Scratch, lose},
-    memory::UserWindow,
+    maps::{self, CODES, CodeKey, LAYOUTS, LastStack, STACKS, Scratch, SeenStack, SentCode, lose},
+    memory::{UserWindow, user_word},
     repeat::{self, Rounds},
 };
 
@@ -107,8 +114,12 @@ fn innermost(
     mut memory: &mut UserWindow,
 ) -> Result<u64, NoFrame> {
     let memory = &mut memory;
+    match walk::attached_frame(layout, thread_pointer, memory) {
+        Err(NoFrame::NoThreadState) => {}
+        found => return found,
+    }
     let slot = walk::thread_slot(layout, memory)?;
-    if layout.thread_source == thread_source::PTHREAD_KEY {
+    if layout.thread_source != thread_source::TLS_OFFSET {
         // The key never changes once it is there: save the read from now on.
         layout.source_address = slot;
         layout.thread_source = thread_source::TLS_OFFSET;
@@ -132,16 +143,9 @@ pub fn adopt_layout(process: &mut Process, pid: u32) {
     let _ = LAYOUTS.remove(pid);
 }
 
-/// Walks the current thread's stack and makes sure that the user side knows it; `sent` is the id
-/// of a stack that it does know.
+/// Walks the current thread's stack and makes sure that the user side knows it.
 #[inline(always)]
-pub fn capture(
-    process: &mut Process,
-    sent: u64,
-    pid: u32,
-    tid: u32,
-    thread_pointer: u64,
-) -> Captured {
+pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -> Captured {
     let none = |op| Captured { op, id: 0 };
     adopt_layout(process, pid);
     if process.layout.thread_source == thread_source::NONE {
@@ -160,21 +164,21 @@ pub fn capture(
             return none(walk_result::FAILED);
         }
     };
+    let generation = code_generation(&process.layout, &scratch.window);
     let seed = ((pid as u64) << 32) | process.generation as u64;
-    let walked = walk_from(frame, seed, &process.layout, scratch);
-    let Walked { depth, ended, .. } = walked;
+    let Walked { hash, depth, ended } = walk_from(frame, seed, &process.layout, scratch);
     if depth == 0 {
         lose(Loss::StackFailed);
         return none(walk_result::FAILED);
     }
     let whole = ended == Step::End;
-    let id = walk::finish(walked.hash ^ whole as u64);
-    if sent != id && !maps::is_stack_sent(id) {
-        match ended {
-            Step::End => {}
-            Step::Failed => lose(Loss::StackFailed),
-            Step::Frame => lose(Loss::StackTruncated),
-        }
+    let walked = walk::finish(hash ^ whole as u64);
+    let witness = match generation {
+        Some(generation) => generation,
+        None => innermost_code(&process.layout, scratch),
+    };
+    let mut id = known(walked, witness, generation.is_some(), tid);
+    if id == 0 {
         scratch.stack.head = Stack {
             header: Header {
                 kind: kind::STACK,
@@ -184,11 +188,12 @@ pub fn capture(
                 flags: if whole { 0 } else { flag::TRUNCATED },
                 time_ns: emit::now(),
             },
-            id,
+            id: walked,
             depth,
             _padding: 0,
         };
-        send(process, scratch);
+        id = send(process, scratch, ended);
+        remember(walked, witness, generation.is_some(), scratch, tid);
     }
     Captured {
         op: walk_result::STACK,
@@ -196,16 +201,121 @@ pub fn capture(
     }
 }
 
-/// Sends the code objects that the user side does not know, then the stack; both its head and
-/// its frames are in scratch.
+/// How many code objects have died, where the interpreter counts them. The window holds what was
+/// read last of the thread state.
+#[inline(always)]
+fn code_generation(layout: &PythonLayout, window: &UserWindow) -> Option<u64> {
+    if layout.code_generation == 0 {
+        return None;
+    }
+    let interp =
+        window.word((layout.tstate_interp as u32).wrapping_sub(layout.tstate_start as u32));
+    Some(user_word(
+        interp.wrapping_add(layout.code_generation as u64),
+    ))
+}
+
+/// What identifies the code object of the innermost frame.
+#[inline(always)]
+fn innermost_code(layout: &PythonLayout, scratch: &mut Scratch) -> u64 {
+    let frame = scratch.stack.tail[0];
+    if frame.owner() as u16 >= layout.frame_shim_owner {
+        return 0;
+    }
+    code::read(layout, &mut scratch.code_object, frame.code_address()).unwrap_or(0)
+}
+
+/// The id of a stack that the user side has and whose code objects are the same; else 0.
+#[inline(always)]
+fn known(walked: u64, witness: u64, exact: bool, tid: u32) -> u64 {
+    let mut last = maps::last_stack(tid);
+    if let Some(last) = &mut last
+        && last.walked == walked
+    {
+        return if is_same(&mut last.stack, witness, exact) {
+            last.stack.id
+        } else {
+            0
+        };
+    }
+    let Some(seen) = maps::seen_stack(walked) else {
+        return 0;
+    };
+    if !is_same(seen, witness, exact) {
+        return 0;
+    }
+    if let Some(last) = last {
+        *last = LastStack {
+            walked,
+            stack: *seen,
+        };
+    }
+    seen.id
+}
+
+/// Captures of a stack between two looks at all of its code objects. A look costs some 100 ns a
+/// frame: this makes it 1 % of a fault.
+const TRUSTED: u32 = 64;
+
+#[inline(always)]
+fn is_same(stack: &mut SeenStack, witness: u64, exact: bool) -> bool {
+    if stack.witness != witness {
+        return false;
+    }
+    if exact {
+        return true;
+    }
+    stack.seen += 1;
+    stack.watched == 0 && stack.seen < TRUSTED
+}
+
+/// Keeps what tells whether a stack is the same the next time. In scratch is what [`send`] left.
+#[inline(always)]
+fn remember(walked: u64, witness: u64, exact: bool, scratch: &Scratch, tid: u32) {
+    let head = &scratch.stack.head;
+    if maps::seen_stack(head.id).is_none() {
+        return; // the ring was full: it is sent again
+    }
+    let changed = maps::seen_stack(walked).is_some_and(|seen| seen.id != head.id);
+    let stack = SeenStack {
+        id: head.id,
+        witness,
+        seen: 0,
+        watched: (!exact && (changed || scratch.fleeting != 0)) as u32,
+    };
+    let _ = STACKS.insert(walked, stack, 0);
+    if let Some(last) = maps::last_stack(tid) {
+        *last = LastStack { walked, stack };
+    }
+}
+
+/// Sends the code objects that the user side does not know, then the stack, unless it knows that;
+/// the id that it then has. The stack's head and frames are in scratch.
 #[inline(never)]
-fn send(process: &Process, scratch: &mut Scratch) {
+fn send(process: &Process, scratch: &mut Scratch, ended: Step) -> u64 {
     let Stack { id, depth, .. } = scratch.stack.head;
+    scratch.identities = 0;
+    scratch.fleeting = 0;
     let mut codes = Codes { process, scratch };
     repeat::run(depth, &mut codes);
-    if emit::with_tail(&scratch.stack, depth) {
-        let _ = STACKS.insert(id, 1, 0);
+    let id = walk::finish(id ^ scratch.identities);
+    scratch.stack.head.id = id;
+    if maps::seen_stack(id).is_some() {
+        return id;
     }
+    match ended {
+        Step::End => {}
+        Step::Failed => lose(Loss::StackFailed),
+        Step::Frame => lose(Loss::StackTruncated),
+    }
+    if emit::with_tail(&scratch.stack, depth) {
+        let stack = SeenStack {
+            id,
+            ..SeenStack::default()
+        };
+        let _ = STACKS.insert(id, stack, 0);
+    }
+    id
 }
 
 /// State of the loop over the code objects of a new stack.
@@ -222,6 +332,8 @@ impl Rounds for Codes<'_> {
             code_object,
             stack,
             code,
+            identities,
+            fleeting,
             ..
         } = &mut *self.scratch;
         let frame = stack.tail[index as usize % MAX_FRAMES as usize];
@@ -233,21 +345,30 @@ impl Rounds for Codes<'_> {
             generation: self.process.generation,
             address: frame.code_address(),
         };
-        let Some(identity) = code::read(layout, code_object, key.address) else {
+        let Some(read) = code::read(layout, code_object, key.address) else {
             lose(Loss::CodeFailed);
             return ControlFlow::Continue(());
         };
-        if maps::sent_code(key) != Some(identity)
-            && code::send(
-                layout,
-                code_object,
-                code,
-                key,
-                stack.head.header.tid,
-                identity,
-            )
+        let identity = code::identity(layout, code_object, read);
+        *identities = walk::mix(*identities, identity);
+        // The outermost frame's code object lives as long as its thread.
+        let is_inner = index + 1 < stack.head.depth;
+        let sent = maps::sent_code(key);
+        if let Some(sent) = sent
+            && sent.identity == identity
         {
-            let _ = CODES.insert(key, identity, 0);
+            *fleeting |= sent.fleeting & is_inner as u64;
+            return ControlFlow::Continue(());
+        }
+        let tid = stack.head.header.tid;
+        if code::send(layout, code_object, code, key, tid, identity) {
+            let replaces = sent.is_some() || code::is_made_at_run_time(code);
+            let sent = SentCode {
+                identity,
+                fleeting: replaces as u64,
+            };
+            let _ = CODES.insert(key, sent, 0);
+            *fleeting |= sent.fleeting & is_inner as u64;
         }
         ControlFlow::Continue(())
     }

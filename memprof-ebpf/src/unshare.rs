@@ -19,8 +19,7 @@ use crate::{
 #[inline(always)]
 pub fn written(process: &mut Process, fault: &mut Fault, pid: u32, address: u64, kind: u32) {
     let tid = fault.tid;
-    let captured = stack::capture(process, fault.stack, pid, tid, thread_pointer(current()));
-    fault.stack = captured.id;
+    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
     fault.written_stack = captured.id;
     fault.written_op = captured.op as u32;
     fault.written_in_kernel = (kind == fault::KERNEL) as u32;

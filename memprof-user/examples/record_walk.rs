@@ -9,11 +9,13 @@ mod interpreters;
 
 use std::path::Path;
 
-use interpreters::image::{Fixture, Recorder, Thread, layout_by_table};
+use interpreters::image::{Fixture, Recorder, Thread};
 use interpreters::{Program, Truth};
+use memprof_common::layout::thread_source;
+use memprof_user::python::roots::find_interpreters_head;
 use memprof_user::python::walk::walk;
 use memprof_user::python::{Detection, Detector, Interpreter, code_object};
-use memprof_user::target::{ProcessMemory, Target};
+use memprof_user::target::{ProcessMemory, ReadMemory, Target};
 
 /// Deep enough for two pages of the datastack.
 const DEPTH: u32 = 60;
@@ -41,24 +43,25 @@ fn main() {
 
 fn record(pid: u32, interpreter: &Interpreter, truths: &[Truth]) -> Fixture {
     let memory = Recorder::new(ProcessMemory::new(pid));
-    let minor = (interpreter.layout.version & 0xff) as u8;
-    let row = memprof_user::python::versions::row(minor).unwrap();
-    let image = (interpreter.layout.image_start, interpreter.layout.image_end);
-    let (_, layout) = layout_by_table(row, &memory, interpreter.runtime, image);
-    assert_eq!(layout, interpreter.layout);
-    interpreter.threads(&memory);
-    for truth in truths {
-        let stack = walk(&layout, truth.thread_id, &memory).unwrap();
-        for frame in stack.frames {
-            // The shims of 3.13 have no code object.
-            let _ = code_object::read(&memory, &layout, frame.code_address());
-        }
-    }
-    Fixture {
+    let layout = interpreter.layout;
+    let roots = &interpreter.roots;
+    let globals = match interpreter.runtime {
+        Some(_) => Vec::new(),
+        None => vec![
+            roots.interpreters_head,
+            roots.thread_key,
+            roots.current,
+            roots.finalizing,
+        ],
+    };
+    let by_tls = layout.thread_source == thread_source::TLS_OFFSET;
+    let mut fixture = Fixture {
         version: interpreter.version.clone(),
-        runtime: interpreter.runtime,
-        image_start: image.0,
-        image_end: image.1,
+        runtime: interpreter.runtime.unwrap_or(0),
+        globals,
+        gilstate: by_tls.then_some(layout.source_address as i32),
+        image_start: layout.image_start,
+        image_end: layout.image_end,
         threads: truths
             .iter()
             .map(|truth| Thread {
@@ -66,6 +69,24 @@ fn record(pid: u32, interpreter: &Interpreter, truths: &[Truth]) -> Fixture {
                 frames: truth.rooted(),
             })
             .collect(),
-        memory: memory.ranges(),
+        memory: Vec::new(),
+    };
+    let (_, recorded) = fixture.layout(&memory);
+    assert_eq!(recorded, layout);
+    interpreter.threads(&memory);
+    // What a stripped 3.6 is told by, and what is below the thread pointers of 3.15.
+    let head = (roots.interpreters_head, roots.interpreters_head + 8);
+    find_interpreters_head(&memory, &interpreter.offsets, head);
+    for truth in truths {
+        if by_tls {
+            memory.bytes(truth.thread_id - 256, 256);
+        }
+        let stack = walk(&layout, truth.thread_id, &memory).unwrap();
+        for frame in stack.frames {
+            // The shims of 3.13 have no code object.
+            let _ = code_object::read(&memory, &layout, frame.code_address());
+        }
     }
+    fixture.memory = memory.ranges();
+    fixture
 }

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod capture;
 pub mod cli;
 pub mod decode;
+pub mod doctor;
 pub mod error;
 pub mod model;
 pub mod output;

@@ -58,11 +58,11 @@ fn every_instruction_has_the_line_that_the_interpreter_says() {
             let (first, table, code_bytes, lines): Dumped = serde_json::from_str(code).unwrap();
             let table = bytes(&table);
             let first_line = u32::try_from(first).ok();
-            assert_eq!(line(version, first, &table, -2), first_line);
+            assert_eq!(line(version, first, &table, false, -2), first_line);
             for lasti in (0..code_bytes).step_by(2) {
                 let entry = lines.iter().rev().find(|(start, _)| *start <= lasti);
                 let want = entry.and_then(|(_, line)| *line).or(first_line);
-                let got = line(version, first, &table, lasti);
+                let got = line(version, first, &table, false, lasti);
                 assert_eq!(got, want, "{} at {lasti} of {code}", found.version);
             }
         }

@@ -104,14 +104,14 @@ fn what_is_not_python_is_told() {
 
 #[test]
 fn a_program_started_by_its_loader_is_found_among_the_mappings() {
-    let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
     for found in supported() {
-        let mut command = Command::new(loader);
+        let loader = loader(&found.path);
+        let mut command = Command::new(&loader);
         command.arg(std::fs::canonicalize(&found.path).unwrap());
         command.env("PYTHONHOME", home(&found.path));
         let (program, truths) = Program::deep_as(command, 5);
         let exe = Target::open(program.pid()).unwrap().exe().unwrap();
-        assert_eq!(exe, std::fs::canonicalize(loader).unwrap());
+        assert_eq!(exe, std::fs::canonicalize(&loader).unwrap());
         assert_walks(&program, &truths, &python(program.pid()));
     }
 }
@@ -133,8 +133,29 @@ fn a_deleted_program_is_read_all_the_same() {
 
 /// The interpreter's prefix.
 fn home(python: &Path) -> PathBuf {
+    let python = std::fs::canonicalize(python).unwrap();
     let bin = python.parent().unwrap();
     bin.parent().unwrap().to_path_buf()
+}
+
+/// The loader that a program names (PT_INTERP).
+fn loader(program: &Path) -> PathBuf {
+    const PT_INTERP: u64 = 3;
+    let file = std::fs::read(program).unwrap();
+    let number = |at: usize, bytes: usize| {
+        let mut number = [0; 8];
+        number[..bytes].copy_from_slice(&file[at..at + bytes]);
+        usize::try_from(u64::from_le_bytes(number)).unwrap()
+    };
+    // Elf64_Ehdr: e_phoff, e_phentsize, e_phnum; Elf64_Phdr: p_type, p_offset, p_filesz.
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let mut headers = (0..count).map(|i| table + i * size);
+    let header = headers
+        .find(|&at| number(at, 4) as u64 == PT_INTERP)
+        .unwrap();
+    let (start, bytes) = (number(header + 8, 8), number(header + 32, 8));
+    let name = std::str::from_utf8(&file[start..start + bytes - 1]).unwrap();
+    PathBuf::from(name)
 }
 
 /// A program that embeds the interpreter, waits for a byte, and then runs it. When it names
@@ -204,7 +225,7 @@ fn a_layout_is_complete_before_the_interpreter_runs() {
             assert!(after.is_confirmed);
             assert_eq!(before.layout, after.layout);
             // The runtime is in the program (below the libraries) exactly when it has a copy.
-            assert_eq!(after.runtime < 0x1_0000_0000, own_runtime);
+            assert_eq!(after.roots.interpreters_head < 0x1_0000_0000, own_runtime);
             assert_walks(&program, &truths, &before);
         }
     }
@@ -240,13 +261,17 @@ os.write(1, b'running\\n'); os.read(0, 1)
 #[test]
 fn threads_of_every_interpreter_are_listed() {
     let text = r#"
+wait = "import os; os.write(1, b'sub\\n'); os.read(0, 1)"
 try:
     import _interpreters as interpreters
-    run = interpreters.exec
+    interpreters.exec(interpreters.create(), wait)
 except ImportError:
-    import _xxsubinterpreters as interpreters
-    run = interpreters.run_string
-run(interpreters.create(), "import os; os.write(1, b'sub\\n'); os.read(0, 1)")
+    try:
+        import _xxsubinterpreters as interpreters
+        interpreters.run_string(interpreters.create(), wait)
+    except ImportError: # 3.7 and older
+        import _testcapi
+        _testcapi.run_in_subinterp(wait)
 "#;
     for found in supported() {
         let mut program = Program::start(Command::new(&found.path).args(["-S", "-c", text]));

@@ -8,15 +8,16 @@ use std::path::Path;
 use interpreters::image::{CodeFrom, Fixture, Image};
 use interpreters::shown;
 use memprof_common::PythonLayout;
+use memprof_common::layout::thread_source;
 use memprof_common::records::Header;
-use memprof_common::walk::{MAX_FRAMES, NoFrame};
+use memprof_common::walk::{NoFrame, thread_slot};
 use memprof_user::decode::CodeObject;
 use memprof_user::python::calibrate::{Calibration, calibrate, thread_states};
-use memprof_user::python::versions::VERSIONS;
-use memprof_user::python::walk::{RawStack, walk};
+use memprof_user::python::roots::find_interpreters_head;
+use memprof_user::python::versions::{ThreadKey, VERSIONS};
+use memprof_user::python::walk::{RawStack, Window, walk};
 use memprof_user::python::{FallbackReader, Symbols, code_object};
 use memprof_user::target::ReadMemory;
-use proptest::prelude::*;
 
 const PID: u32 = 7;
 
@@ -111,43 +112,126 @@ fn the_init_shim_is_told_by_its_name_where_the_image_is_not_known() {
     }
 }
 
+/// Calibrates the recorded process.
+fn calibrated(fixture: &Fixture, image: &Image, layout: &PythonLayout) -> Calibration {
+    let (offsets, _) = fixture.layout(&fixture.image());
+    let roots = fixture.roots(&offsets);
+    let tls = fixture.tls();
+    calibrate(image, fixture.row(), layout, &offsets, &roots, tls.as_ref())
+}
+
 #[test]
 fn a_recorded_process_confirms_its_layout() {
     for fixture in fixtures() {
+        let image = fixture.image();
+        let (offsets, layout) = fixture.layout(&image);
+        let confirmed = calibrated(&fixture, &image, &layout);
+        assert_eq!(confirmed, Calibration::Confirmed, "{}", fixture.version);
+        assert_eq!(
+            thread_states(&image, &offsets, &fixture.roots(&offsets)).len(),
+            2
+        );
+        let elsewhere = match fixture.row().thread_key {
+            ThreadKey::Tls => continue,
+            // Another C library keeps the key's values elsewhere.
+            _ => PythonLayout {
+                pthread_data: 0x400,
+                ..layout
+            },
+        };
+        let refuted = calibrated(&fixture, &image, &elsewhere);
+        assert_eq!(refuted, Calibration::Refuted);
+    }
+}
+
+#[test]
+fn a_key_that_another_micro_version_keeps_nearby_is_found() {
+    let of_runtime = |f: &Fixture| f.row().thread_key == ThreadKey::Tss;
+    for fixture in fixtures().iter().filter(|f| of_runtime(f)) {
         let mut image = fixture.image();
         let (offsets, layout) = fixture.layout(&image);
-        let check = |image: &Image, layout| calibrate(image, layout, &offsets, fixture.runtime);
-        assert_eq!(check(&image, &layout), Calibration::Confirmed);
-        assert_eq!(thread_states(&image, &offsets, fixture.runtime).len(), 2);
-
-        // Another C library keeps the key's values elsewhere.
-        let elsewhere = PythonLayout {
-            pthread_data: 0x400,
-            ..layout
+        // 24 bytes further on, with the thread state that stands before it.
+        let by = |address: u64, by: u64| match address {
+            0 => 0,
+            address => address - by,
         };
-        assert_eq!(check(&image, &elsewhere), Calibration::Refuted);
-
-        // Another micro version keeps the key 24 bytes further on.
-        let place = layout.source_address - 24;
         let moved = PythonLayout {
-            source_address: place,
+            source_address: layout.source_address - 24,
+            current_address: by(layout.current_address, 24),
             ..layout
         };
         let mut around = vec![0; 4096];
-        let tss = image.bytes(layout.source_address, 8).unwrap();
-        around[2048..2056].copy_from_slice(&tss);
-        image.ranges.remove(&layout.source_address);
-        let head = fixture.runtime + u64::from(offsets.runtime_interpreters_head);
         let start = layout.source_address - 2048;
-        // The window may cover the list's head: keep it.
-        if let Some(at) = head.checked_sub(start).filter(|&at| at < 4088) {
-            let word = image.bytes(head, 8).unwrap();
+        let roots = fixture.roots(&offsets);
+        // The window may cover what else is read of the runtime: keep it.
+        for address in [
+            layout.source_address,
+            roots.interpreters_head,
+            roots.current,
+        ] {
+            let Some(at) = address.checked_sub(start).filter(|&at| at < 4088) else {
+                continue;
+            };
+            let word = image.bytes(address, 8).unwrap();
             around[at as usize..at as usize + 8].copy_from_slice(&word);
-            image.ranges.remove(&head);
         }
+        let covered = start..start + 4096;
+        image.ranges.retain(|at, _| !covered.contains(at));
         image.ranges.insert(start, around);
-        let want = Calibration::Moved(layout.source_address);
-        assert_eq!(check(&image, &moved), want, "{}", fixture.version);
+        let found = calibrated(fixture, &image, &moved);
+        assert_eq!(found, Calibration::Moved(layout), "{}", fixture.version);
+    }
+}
+
+#[test]
+fn a_thread_local_variable_is_found_in_the_threads() {
+    let by_tls = |f: &Fixture| f.row().thread_key == ThreadKey::Tls;
+    for fixture in fixtures().iter().filter(|f| by_tls(f)) {
+        let image = fixture.image();
+        let (_, layout) = fixture.layout(&image);
+        let unknown = PythonLayout {
+            thread_source: thread_source::NONE,
+            source_address: 0,
+            ..layout
+        };
+        let found = calibrated(fixture, &image, &unknown);
+        assert_eq!(found, Calibration::Moved(layout), "{}", fixture.version);
+    }
+}
+
+#[test]
+fn the_variables_of_a_stripped_3_6_are_found() {
+    for fixture in fixtures().iter().filter(|f| f.row().minor == 6) {
+        let mut image = fixture.image();
+        let (offsets, layout) = fixture.layout(&image);
+        let roots = fixture.roots(&offsets);
+        let head = roots.interpreters_head;
+        let mut data = vec![0x55; 4096];
+        let word = image.bytes(head, 8).unwrap();
+        data[1024..1032].copy_from_slice(&word);
+        image
+            .ranges
+            .retain(|at, _| !(head - 1024..head + 3072).contains(at));
+        image.ranges.insert(head - 1024, data);
+        let range = (head - 1024, head + 3072);
+        assert_eq!(find_interpreters_head(&image, &offsets, range), Some(head));
+        let beyond = (head + 8, head + 3072);
+        assert_eq!(find_interpreters_head(&image, &offsets, beyond), None);
+        // Without the key's own variable the threads tell its slot.
+        let unknown = PythonLayout {
+            thread_source: thread_source::NONE,
+            source_address: 0,
+            ..layout
+        };
+        let row = fixture.row();
+        let found = calibrate(&image, row, &unknown, &offsets, &roots, None);
+        let Calibration::Moved(found) = found else {
+            panic!("{found:?}");
+        };
+        for thread in &fixture.threads {
+            let with = |layout| walk(&layout, thread.thread_pointer, &image).unwrap();
+            assert_eq!(with(found), with(layout));
+        }
     }
 }
 
@@ -157,15 +241,20 @@ fn a_thread_without_python_is_told_from_a_failure() {
         let mut image = fixture.image();
         let (_, layout) = fixture.layout(&image);
         let pointer = fixture.threads[0].thread_pointer;
-        assert_eq!(walk(&layout, 0x1000, &image), Err(NoFrame::Failed));
+        // A thread-local variable that was never written has no page.
+        let nowhere = match fixture.row().thread_key {
+            ThreadKey::Tls => NoFrame::NoThreadState,
+            _ => NoFrame::Failed,
+        };
+        assert_eq!(walk(&layout, 0x1000, &image), Err(nowhere));
         // The slot of another thread's pointer: the thread state is not this thread's.
-        let slot = image.bytes(layout.source_address, 8).unwrap()[4];
-        let slot_offset = u64::from(layout.pthread_data) + u64::from(slot) * 16;
-        let other = 0x5000_0000;
-        let tstate = image.bytes(pointer + slot_offset, 8).unwrap();
-        image.ranges.insert(other + slot_offset, tstate);
+        let slot_offset = thread_slot(&layout, &mut Window::new(&image)).unwrap();
+        let other = 0x5000_0000_u64;
+        let at = other.wrapping_add(slot_offset);
+        let tstate = image.bytes(pointer.wrapping_add(slot_offset), 8).unwrap();
+        image.ranges.insert(at, tstate);
         assert_eq!(walk(&layout, other, &image), Err(NoFrame::NoThreadState));
-        image.ranges.insert(other + slot_offset, vec![0; 8]);
+        image.ranges.insert(at, vec![0; 8]);
         assert_eq!(walk(&layout, other, &image), Err(NoFrame::NoThreadState));
         let none = PythonLayout::default();
         assert_eq!(walk(&none, pointer, &image), Err(NoFrame::NoLayout));
@@ -305,41 +394,5 @@ fn a_cut_line_table_is_completed_from_the_same_code_object_only() {
         };
         let other = name(Some(Box::new(CodeFrom(image))), &other);
         assert!(other.ends_with(":0)"), "{other}");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-
-    /// Whatever the target's memory says: bounded, and no panic.
-    #[test]
-    fn damaged_memory_ends_the_walk(
-        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
-    ) {
-        for fixture in fixtures() {
-            let mut image = fixture.image();
-            let (offsets, layout) = fixture.layout(&image);
-            let total: usize = image.ranges.values().map(Vec::len).sum();
-            for (place, value) in &flips {
-                let mut at = place.index(total);
-                for bytes in image.ranges.values_mut() {
-                    match bytes.get_mut(at) {
-                        Some(byte) => {
-                            *byte ^= value;
-                            break;
-                        }
-                        None => at -= bytes.len(),
-                    }
-                }
-            }
-            thread_states(&image, &offsets, fixture.runtime);
-            calibrate(&image, &layout, &offsets, fixture.runtime);
-            for thread in &fixture.threads {
-                if let Ok(stack) = walk(&layout, thread.thread_pointer, &image) {
-                    prop_assert!(stack.frames.len() <= MAX_FRAMES as usize);
-                    symbols(&image).frames(PID, &layout, &stack.frames);
-                }
-            }
-        }
     }
 }

@@ -29,6 +29,7 @@ use serde::Deserialize;
 use crate::pages::{Kind, PAGE, Rss};
 use crate::process::within;
 use crate::program::Program;
+use crate::report::Reconciled;
 
 /// What the tracer believes at one moment.
 #[derive(Debug, Deserialize)]
@@ -50,21 +51,6 @@ pub struct Believed {
     pub cow_bytes: u64,
     /// How it was held against /proc.
     pub reconciled: Reconciled,
-}
-
-/// How the tracer's sums of one process were held against /proc so far.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Reconciled {
-    /// Times at which it stood still and was checked.
-    pub checks: u64,
-    /// Times at which its page tables were asked.
-    pub looks: u64,
-    /// The largest difference, in bytes.
-    pub largest_drift: u64,
-    /// All differences, in bytes.
-    pub corrected: u64,
-    /// The difference at the last check, in bytes.
-    pub last_drift: u64,
 }
 
 /// How a page came to be resident.

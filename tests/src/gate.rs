@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
@@ -31,6 +32,12 @@ impl Gate {
     /// Waits until the workload has written to it and closed it; what it wrote.
     #[track_caller]
     pub fn wait(&self) -> String {
+        self.wait_for(PATIENCE)
+    }
+
+    /// The same for a workload that needs its time.
+    #[track_caller]
+    pub fn wait_for(&self, patience: Duration) -> String {
         // Not blocking, so that a workload that died is a message and no hang. A read of a FIFO
         // without a writer gives 0 bytes, one with a silent writer gives EAGAIN.
         let mut fifo = OpenOptions::new()
@@ -41,7 +48,7 @@ impl Gate {
         let mut text = String::new();
         wait_until(
             &format!("a word on {}", self.path.display()),
-            PATIENCE,
+            patience,
             || {
                 let mut chunk = [0; 256];
                 match fifo.read(&mut chunk) {

@@ -81,7 +81,15 @@ pub fn interpreter(version: &str) -> Result<PathBuf, String> {
     pyenv_interpreter(version)
         .or_else(|| works(&PathBuf::from(format!("/usr/bin/python{version}")), version))
         .or_else(|| works(&PathBuf::from(format!("python{version}")), version))
+        .or_else(|| packaged_interpreter(version).ok())
         .ok_or_else(|| format!("no CPython {version}: pyenv install {version}"))
+}
+
+/// An interpreter of this minor version from Debian's archive, static and stripped, which
+/// `cargo xtask test` unpacks.
+pub fn packaged_interpreter(version: &str) -> Result<PathBuf, String> {
+    let path = workspace().join(format!("target/interpreters/bin/python{version}"));
+    works(&path, version).ok_or_else(|| format!("no {}: cargo xtask interpreters", path.display()))
 }
 
 /// Debian's own interpreter: static, unlike pyenv's shared ones on the machines of this project.

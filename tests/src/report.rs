@@ -62,8 +62,20 @@ pub struct Process {
     pub uss_start: Option<u64>,
     pub uss_end: Option<u64>,
     pub uss_peak: Option<u64>,
+    pub reconciled: Reconciled,
     pub before_attach_by_kind: BTreeMap<String, u64>,
     pub before_attach_end_by_kind: BTreeMap<String, u64>,
+}
+
+/// How the sums were held against /proc, in times and bytes.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct Reconciled {
+    pub checks: u64,
+    pub looks: u64,
+    pub largest_drift: u64,
+    pub corrected: u64,
+    pub last_drift: u64,
 }
 
 /// The growth of one kind.

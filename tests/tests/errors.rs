@@ -95,11 +95,6 @@ fn a_pid_that_is_not_python() {
 }
 
 #[test]
-fn python_3_9_is_unsupported() {
-    unsupported("3.9");
-}
-
-#[test]
 fn python_2_7_is_unsupported() {
     unsupported("2.7");
 }

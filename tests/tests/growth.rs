@@ -19,54 +19,36 @@ const NET: Tolerance = Tolerance {
     floor: 512 * KIB,
 };
 
-#[test]
-fn growth_on_3_10() {
-    run_on(machine::interpreter("3.10"));
+/// A test by `run` and one by attaching, for each of these interpreters.
+macro_rules! growth {
+    ($($run:ident, $attach:ident: $python:expr;)*) => {$(
+        #[test]
+        fn $run() {
+            run_on($python);
+        }
+
+        #[test]
+        fn $attach() {
+            attach_to($python);
+        }
+    )*};
 }
 
-#[test]
-fn growth_on_3_11() {
-    run_on(machine::interpreter("3.11"));
-}
-
-#[test]
-fn growth_on_3_12() {
-    run_on(machine::interpreter("3.12"));
-}
-
-#[test]
-fn growth_on_3_13() {
-    run_on(machine::interpreter("3.13"));
-}
-
-#[test]
-fn growth_on_debians_static_3_11() {
-    run_on(machine::debian_interpreter());
-}
-
-#[test]
-fn growth_attached_midway_on_3_10() {
-    attach_to(machine::interpreter("3.10"));
-}
-
-#[test]
-fn growth_attached_midway_on_3_11() {
-    attach_to(machine::interpreter("3.11"));
-}
-
-#[test]
-fn growth_attached_midway_on_3_12() {
-    attach_to(machine::interpreter("3.12"));
-}
-
-#[test]
-fn growth_attached_midway_on_3_13() {
-    attach_to(machine::interpreter("3.13"));
-}
-
-#[test]
-fn growth_attached_midway_on_debians_static_3_11() {
-    attach_to(machine::debian_interpreter());
+growth! {
+    growth_on_3_6, growth_attached_midway_on_3_6: machine::interpreter("3.6");
+    growth_on_3_7, growth_attached_midway_on_3_7: machine::interpreter("3.7");
+    growth_on_3_8, growth_attached_midway_on_3_8: machine::interpreter("3.8");
+    growth_on_3_9, growth_attached_midway_on_3_9: machine::interpreter("3.9");
+    growth_on_3_10, growth_attached_midway_on_3_10: machine::interpreter("3.10");
+    growth_on_3_11, growth_attached_midway_on_3_11: machine::interpreter("3.11");
+    growth_on_debians_static_3_11, growth_attached_midway_on_debians_static_3_11:
+        machine::debian_interpreter();
+    growth_on_3_12, growth_attached_midway_on_3_12: machine::interpreter("3.12");
+    growth_on_3_13, growth_attached_midway_on_3_13: machine::interpreter("3.13");
+    growth_on_debians_static_3_13, growth_attached_midway_on_debians_static_3_13:
+        machine::packaged_interpreter("3.13");
+    growth_on_3_14, growth_attached_midway_on_3_14: machine::interpreter("3.14");
+    growth_on_3_15, growth_attached_midway_on_3_15: machine::interpreter("3.15");
 }
 
 #[test]

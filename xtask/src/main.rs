@@ -9,6 +9,7 @@ mod bpf_linker;
 mod build_ebpf;
 mod command;
 mod demo;
+mod interpreters;
 mod outcome;
 mod packages;
 mod setup;
@@ -45,6 +46,8 @@ enum Chore {
     Demo,
     /// Everything that must hold: format, clippy, tidy, unit, golden and end-to-end tests
     Test(test::Options),
+    /// Unpack the interpreters of the tests
+    Interpreters,
     /// Check what modules must not know or do
     Tidy,
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
+        Chore::Interpreters => interpreters::install(),
         Chore::Tidy => tidy::check(),
     };
     match outcome {

@@ -16,6 +16,7 @@ use clap::Args;
 
 use crate::build_ebpf;
 use crate::command;
+use crate::interpreters;
 use crate::outcome::Outcome;
 use crate::packages;
 use crate::setup::{self, Tools};
@@ -179,6 +180,8 @@ impl Machine {
             // A test that lacks one of them says so, and is counted.
             packages::install(&names).unwrap_or_else(|error| eprintln!("warning: {error:#}"));
         }
+        // The same holds for an interpreter.
+        interpreters::install().unwrap_or_else(|error| eprintln!("warning: {error:#}"));
         let venv = venv::install()?;
         build_ebpf::build_with(&tools)?;
         Ok(Machine {

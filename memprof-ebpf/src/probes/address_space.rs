@@ -291,7 +291,7 @@ fn populated(
             (start, pages_up(first.wrapping_add(second)))
         }
     };
-    let captured = stack::capture(process, 0, pid, tid, thread_pointer(current()));
+    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
     // The walk's own reads may have faulted.
     forget_fault(tid);
     let mut send = |which: u32, pages: u32| {

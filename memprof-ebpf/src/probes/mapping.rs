@@ -134,7 +134,7 @@ pub fn returned(
     let Some(added) = added(thread, registers, id, result) else {
         return;
     };
-    let captured = stack::capture(process, 0, pid, tid, thread_pointer(current()));
+    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
     // The walk's own reads may have faulted.
     forget_fault(tid);
     emit::mapping(&Mapping {

@@ -49,10 +49,25 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
         && let Some((process, pid)) = maps::memory_of(pid)
         && process.mm == mm.address()
     {
-        own(process, fault, mm, which, (pid, tid));
+        if own(process, fault, mm, which, (pid, tid)) == Origin::Call {
+            return;
+        }
+        // Last: whoever takes pages away at the same time compares this number before and after,
+        // and has to wait for this fault. A record that comes after the other's announcement is
+        // then noticed.
+        process.faults += 1;
     } else if let Some(pid) = watched(mm) {
         foreign(mm, which, (pid, tid));
     }
+}
+
+/// Where a change comes from.
+#[derive(PartialEq)]
+enum Origin {
+    /// A page fault.
+    Fault,
+    /// A system call, or the end of the thread.
+    Call,
 }
 
 /// A change that the process itself has made.
@@ -63,21 +78,21 @@ fn own(
     mm: Structure,
     which: u32,
     (pid, tid): (u32, u32),
-) {
+) -> Origin {
     let task = current();
     let registers = registers(task);
     let flags = task_flags(task);
     if flags & task_flag::EXITING != 0 {
         // The whole address space goes: no growth, whatever the last fault was. The counts stay
         // as they were before, for the record of the exit.
-        return;
+        return Origin::Call;
     }
     process.events += 1;
     if flags & task_flag::MEMALLOC != 0 {
         // In want of memory it takes pages away, whosesoever: here, its own.
         recount(process, mm, which);
         unexplained(process, pid);
-        return;
+        return Origin::Call;
     }
     let (at, address) = if fault.tid == tid {
         (fault.kind, fault.address)
@@ -89,14 +104,11 @@ fn own(
         fault::KERNEL => true,
         _ => false,
     };
-    if placed {
-        process.faults += 1;
-        if which == member::ANON {
-            // The write to a protected page was growth: the zero page's, or a private file
-            // page's.
-            fault.written_page = 0;
-        }
+    if placed && which == member::ANON {
+        // The write to a protected page was growth: the zero page's, or a private file page's.
+        fault.written_page = 0;
     }
+    let origin = if placed { Origin::Fault } else { Origin::Call };
     let delta = grown(process, mm, which, placed);
     if placed && delta < -1 && which != member::ANON {
         // The write to one page of a file that a huge page maps: all of that goes, and comes back
@@ -107,7 +119,7 @@ fn own(
     if placed && at == fault::USER {
         rep = rep_state(registers);
         if delta == 1 && continues_rep(process, tid, which, address & !(PAGE_BYTES - 1), rep) {
-            return;
+            return origin;
         }
     }
     let growth = if placed {
@@ -116,9 +128,9 @@ fn own(
         in_call(process, which, delta, (pid, tid))
     };
     let Some(mut growth) = growth else {
-        return;
+        return origin;
     };
-    let captured = stack::capture(process, fault.stack, pid, tid, thread_pointer(task));
+    let captured = stack::capture(process, pid, tid, thread_pointer(task));
     if fault.tid == tid {
         // A read of the walk may have faulted, and a kernel fault places one growth only.
         fault.address = address;
@@ -127,7 +139,6 @@ fn own(
         } else {
             fault::NONE
         };
-        fault.stack = captured.id;
     }
     if at == fault::KERNEL || !placed {
         growth.header.flags |= flag::IN_KERNEL;
@@ -137,6 +148,7 @@ fn own(
     growth.header.tid = tid;
     growth.stack = captured.id;
     emit::growth(process, &mut growth, rep);
+    origin
 }
 
 /// A change by another process's hand, or by a thread of the kernel's. Whatever it was, only the

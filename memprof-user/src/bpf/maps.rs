@@ -56,7 +56,7 @@ impl Pulse {
     /// The same, of growth: what is believed to be there has gone, unseen so far.
     pub fn growing_range(&self) -> Option<std::ops::Range<u64>> {
         let growth = self.pending?;
-        (growth.header.flags & flag::UNSHARED == 0).then(|| growth.start..growth.end)
+        (growth.header.flags & flag::UNSHARED == 0).then_some(growth.start..growth.end)
     }
 
     /// Bytes of growth that have not been sent: of anonymous memory, or of all other.
@@ -207,6 +207,11 @@ impl Tables {
     pub fn pending_growth(&self, pid: u32) -> Option<Growth> {
         let Pod(process) = self.processes.get(&pid, 0).ok()?;
         (process.pending.tid != 0).then(|| process.pending.growth(pid))
+    }
+
+    /// Every process that the kernel side traces now.
+    pub fn traced(&self) -> Vec<u32> {
+        self.processes.keys().filter_map(|pid| pid.ok()).collect()
     }
 
     /// The ranges that were still growing when the hooks were taken out.

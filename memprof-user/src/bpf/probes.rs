@@ -83,8 +83,8 @@ fn refused(what: String, cause: impl std::fmt::Display) -> Error {
 }
 
 impl Loaded {
-    /// Loads maps and programs; nothing is attached yet.
-    pub fn load(config: &KernelConfig, kernel_log: bool) -> Result<Self> {
+    /// Loads maps and programs, with a ring of so many bytes; nothing is attached yet.
+    pub fn load(config: &KernelConfig, ring_bytes: u32, kernel_log: bool) -> Result<Self> {
         let object = object()?;
         check_abi(object)?;
         let btf =
@@ -95,6 +95,7 @@ impl Loaded {
             .btf(Some(&btf))
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
+            .map_max_entries("EVENTS", ring_bytes)
             .load(object)
             .map_err(|e| refused("cannot load the kernel side".into(), anyhow::Error::from(e)))?;
         for probe in PROBES {

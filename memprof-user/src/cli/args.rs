@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::session::{OnTrigger, SessionOptions, Trigger};
+use crate::session::{OnTrigger, SessionOptions, Trigger, bytes};
 use crate::sink::{DatOptions, Metric, View};
 
 /// Which Python function, on which line, in which forked worker, made RSS grow.
@@ -31,6 +31,8 @@ pub enum Verb {
     Flamegraph(FlamegraphArgs),
     /// The memory and the Python stacks of running processes, once, without tracing
     Snapshot(SnapshotArgs),
+    /// What this kernel, these privileges and this Python allow, and what mends it
+    Doctor(DoctorArgs),
 }
 
 #[derive(Args, Debug)]
@@ -132,6 +134,9 @@ pub struct CommonArgs {
         requires = "trigger"
     )]
     pub on_trigger: OnTrigger,
+    /// Memory between the kernel and the tracer, a power of two: larger when events are lost
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = ring_size)]
+    pub ring_size: u32,
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -148,6 +153,7 @@ impl CommonArgs {
             interval: self.interval,
             metric: self.metric(),
             follow: !self.no_follow,
+            ring_bytes: self.ring_size,
             quiet: self.quiet,
             verbose: self.verbose,
         }
@@ -265,6 +271,24 @@ pub struct SnapshotArgs {
     /// For scripts: stable keys, bytes
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Process to look into; repeatable, comma lists too
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+}
+
+/// A size that the kernel takes for a ring buffer.
+fn ring_size(text: &str) -> Result<u32, String> {
+    // The kernel's own limit is a quarter of what an address of 32 bits can name.
+    const MOST: u64 = 1 << 30;
+    match bytes(text) {
+        Some(size @ 4096..=MOST) if size.is_power_of_two() => Ok(size as u32),
+        _ => Err("not a power of two from 4K to 1G".to_owned()),
+    }
 }
 
 /// A positive number of seconds.

@@ -1,6 +1,7 @@
 //! The command line: a file a verb, one table of them here.
 
 mod args;
+mod doctor;
 mod flamegraph;
 mod outputs;
 mod report;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => report::main(args),
         Verb::Flamegraph(args) => flamegraph::main(args),
         Verb::Snapshot(args) => snapshot::main(args),
+        Verb::Doctor(args) => doctor::main(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error}");

@@ -143,9 +143,14 @@ impl Process {
             started: parent.started,
             ..Process::new(index, info)
         };
-        process.just_forked = true;
-        process.doubt_all();
+        process.ask_after_fork();
         process
+    }
+
+    /// What it has by the fork is to be read from its page tables.
+    pub fn ask_after_fork(&mut self) {
+        self.just_forked = true;
+        self.doubt_all();
     }
 
     /// True while it runs in its parent's memory.
@@ -350,6 +355,7 @@ impl Process {
         self.images.push(false);
         self.phase = Phase::Running;
         self.borrows = false;
+        self.just_forked = false;
         self.taken.clear();
         self.touched.clear();
         self.doubt_all();

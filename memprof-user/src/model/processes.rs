@@ -166,7 +166,9 @@ impl Processes {
             Some(parent) if !shares_memory => Process::forked(index, info, &mut self.all[parent]),
             _ => {
                 family = None;
-                Process::new(index, info)
+                let mut process = Process::new(index, info);
+                process.ask_after_fork();
+                process
             }
         };
         let family = family.unwrap_or_else(|| self.new_family());

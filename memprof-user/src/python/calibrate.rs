@@ -1,12 +1,18 @@
 //! Checks a layout against the live process: the thread states that the runtime lists must be
 //! the ones that the threads' own storage leads to.
 //!
-//! `autoTSSkey` is not in `_Py_DebugOffsets`, glibc's `struct pthread` is nobody's interface, and
-//! a build may have been patched: so nothing is taken on trust that the process can prove.
+//! `autoTSSkey` is not in `_Py_DebugOffsets`, glibc's `struct pthread` is nobody's interface,
+//! thread-local variables have no symbols, and a build may have been patched: so nothing is taken
+//! on trust that the process can prove.
 
 use memprof_common::PythonLayout;
+use memprof_common::layout::thread_source;
+use memprof_common::walk::MAX_PTHREAD_KEY;
 
-use super::versions::Offsets;
+use super::roots::Roots;
+use super::tls;
+use super::tls_code::TlsCode;
+use super::versions::{Offsets, Row, ThreadKey};
 use crate::target::ReadMemory;
 
 /// Interpreters followed in the runtime's list.
@@ -30,15 +36,12 @@ pub struct ThreadState {
 pub fn thread_states(
     memory: &impl ReadMemory,
     offsets: &Offsets,
-    runtime: u64,
+    roots: &Roots,
 ) -> Vec<ThreadState> {
     let mut found = Vec::new();
-    let next = |address: u64, offset: u32| {
-        memory
-            .word(address.wrapping_add(offset.into()))
-            .filter(|&next| next != 0)
-    };
-    let mut interpreter = next(runtime, offsets.runtime_interpreters_head);
+    let pointer = |address: u64| memory.word(address).filter(|&next| next != 0);
+    let next = |address: u64, offset: u32| pointer(address.wrapping_add(offset.into()));
+    let mut interpreter = pointer(roots.interpreters_head);
     for _ in 0..INTERPRETERS {
         let Some(this) = interpreter else { break };
         let mut tstate = next(this, offsets.interpreter_threads_head);
@@ -57,9 +60,10 @@ pub fn thread_states(
 }
 
 /// True once the runtime has an interpreter.
-pub fn is_initialised(memory: &impl ReadMemory, offsets: &Offsets, runtime: u64) -> bool {
-    let head = runtime.wrapping_add(offsets.runtime_interpreters_head.into());
-    memory.word(head).is_some_and(|head| head != 0)
+pub fn is_initialised(memory: &impl ReadMemory, roots: &Roots) -> bool {
+    memory
+        .word(roots.interpreters_head)
+        .is_some_and(|head| head != 0)
 }
 
 /// What the process proved.
@@ -67,44 +71,112 @@ pub fn is_initialised(memory: &impl ReadMemory, offsets: &Offsets, runtime: u64)
 pub enum Calibration {
     /// A thread's own storage leads to its thread state.
     Confirmed,
-    /// The key was elsewhere: this is the address of the `Py_tss_t`, confirmed.
-    Moved(u64),
+    /// It does so by this layout, which differs in where the thread state is found.
+    Moved(PythonLayout),
     /// The interpreter has no threads yet.
     TooEarly,
     /// It has, and none is found by the layout.
     Refuted,
 }
 
-/// Compares the layout with the live process.
+/// Compares the layout with the live process. `code` is what the interpreter's code tells of its
+/// thread-local variables.
 pub fn calibrate(
     memory: &impl ReadMemory,
+    row: &Row,
     layout: &PythonLayout,
     offsets: &Offsets,
-    runtime: u64,
+    roots: &Roots,
+    code: Option<&TlsCode>,
 ) -> Calibration {
-    let threads = thread_states(memory, offsets, runtime);
-    let proves = |key| proves(memory, layout, &threads, key);
-    match tss_key(memory, layout.source_address) {
-        Some(key) if proves(key) => return Calibration::Confirmed,
-        None if threads.is_empty() => return Calibration::TooEarly,
-        Some(_) if threads.is_empty() => return Calibration::TooEarly,
-        _ => {}
+    let threads = thread_states(memory, offsets, roots);
+    if threads.is_empty() {
+        return Calibration::TooEarly;
     }
-    let keys = 0..memprof_common::walk::MAX_PTHREAD_KEY;
-    let mut moved = keys
-        .filter(|&key| proves(key))
-        .flat_map(|key| places_of_key(memory, layout.source_address, key));
-    // One place, or it is a guess.
-    match (moved.next(), moved.next()) {
-        (Some(place), None) => Calibration::Moved(place),
-        _ => Calibration::Refuted,
+    match row.thread_key {
+        ThreadKey::Tls => by_tls(memory, layout, &threads, code),
+        ThreadKey::Int | ThreadKey::Tss => by_key(memory, row, layout, &threads),
     }
 }
 
-/// The key of an initialised `Py_tss_t { int _is_initialized; pthread_key_t _key; }`.
-fn tss_key(memory: &impl ReadMemory, address: u64) -> Option<u32> {
-    let tss = memory.word(address)?;
-    (tss as u32 != 0).then_some((tss >> 32) as u32)
+fn by_tls(
+    memory: &impl ReadMemory,
+    layout: &PythonLayout,
+    threads: &[ThreadState],
+    code: Option<&TlsCode>,
+) -> Calibration {
+    match tls::offset(memory, threads, code) {
+        None => Calibration::Refuted,
+        Some(offset)
+            if layout.thread_source == thread_source::TLS_OFFSET
+                && layout.source_address == offset =>
+        {
+            Calibration::Confirmed
+        }
+        Some(offset) => Calibration::Moved(at_slot(layout, offset)),
+    }
+}
+
+/// The layout with a thread state at a fixed distance from the thread pointer.
+fn at_slot(layout: &PythonLayout, offset: u64) -> PythonLayout {
+    PythonLayout {
+        thread_source: thread_source::TLS_OFFSET,
+        source_address: offset,
+        ..*layout
+    }
+}
+
+fn by_key(
+    memory: &impl ReadMemory,
+    row: &Row,
+    layout: &PythonLayout,
+    threads: &[ThreadState],
+) -> Calibration {
+    let proves = |key| proves(memory, layout, threads, key);
+    if key(memory, row, layout).is_some_and(proves) {
+        return Calibration::Confirmed;
+    }
+    let mut keys = (0..MAX_PTHREAD_KEY).filter(|&key| proves(key));
+    // One key, or it is a guess.
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return Calibration::Refuted;
+    };
+    if row.thread_key == ThreadKey::Tss
+        && let [place] = places_of_key(memory, layout.source_address, key)[..]
+    {
+        // `tstate_current` stands before it in the same structure.
+        let by = place.wrapping_sub(layout.source_address);
+        let current_address = match layout.current_address {
+            0 => 0,
+            current => current.wrapping_add(by),
+        };
+        return Calibration::Moved(PythonLayout {
+            source_address: place,
+            current_address,
+            ..*layout
+        });
+    }
+    // Nothing tells where the key is kept, but it never changes.
+    let offset = u64::from(layout.pthread_data) + u64::from(key) * 16;
+    let mut moved = at_slot(layout, offset);
+    if row.thread_key == ThreadKey::Tss {
+        moved.current_address = 0;
+    }
+    Calibration::Moved(moved)
+}
+
+/// The key, where the layout says that it is kept.
+fn key(memory: &impl ReadMemory, row: &Row, layout: &PythonLayout) -> Option<u32> {
+    if layout.source_address == 0 || layout.thread_source == thread_source::TLS_OFFSET {
+        return None;
+    }
+    let word = memory.word(layout.source_address)?;
+    match row.thread_key {
+        // An int, negative while there is none.
+        ThreadKey::Int => Some(word as u32),
+        // Py_tss_t { int _is_initialized; pthread_key_t _key; }
+        _ => (word as u32 != 0).then_some((word >> 32) as u32),
+    }
 }
 
 /// True when some thread has its own thread state under this key. One is enough: a number of
@@ -116,7 +188,7 @@ fn proves(
     threads: &[ThreadState],
     key: u32,
 ) -> bool {
-    key < memprof_common::walk::MAX_PTHREAD_KEY
+    key < MAX_PTHREAD_KEY
         && threads.iter().any(|thread| {
             let slot = thread
                 .thread_id

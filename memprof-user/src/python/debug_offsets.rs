@@ -18,6 +18,47 @@ const FREE_THREADED: usize = 16;
 /// it behind what is used here.
 const LARGEST: u64 = 1 << 20;
 
+/// What is read of it, in this order.
+pub const FIELDS: [fn(&mut Offsets) -> &mut u32; 21] = [
+    |o| &mut o.runtime_finalizing,
+    |o| &mut o.runtime_interpreters_head,
+    |o| &mut o.interpreter_next,
+    |o| &mut o.interpreter_threads_head,
+    |o| &mut o.tstate_next,
+    |o| &mut o.tstate_frame,
+    |o| &mut o.tstate_thread_id,
+    |o| &mut o.frame_previous,
+    |o| &mut o.frame_code,
+    |o| &mut o.frame_instr,
+    |o| o.frame_owner.get_or_insert(0),
+    |o| &mut o.code_filename,
+    |o| &mut o.code_name,
+    |o| &mut o.code_linetable,
+    |o| &mut o.code_firstlineno,
+    |o| o.code_adaptive.get_or_insert(0),
+    |o| &mut o.bytes_size,
+    |o| &mut o.bytes_data,
+    |o| &mut o.unicode_state,
+    |o| &mut o.unicode_length,
+    |o| &mut o.unicode_ascii_data,
+];
+
+/// Position of `interpreter_state.code_object_generation`, in 3.14 and 3.15.
+const CODE_GENERATION: usize = 160;
+
+/// Where each of [`FIELDS`] stands in the structure of one minor version.
+pub type Positions = [u16; FIELDS.len()];
+
+/// The fields of a version with their positions.
+fn fields(row: &Row) -> impl Iterator<Item = (usize, fn(&mut Offsets) -> &mut u32)> {
+    let positions = row.debug_offsets.into_iter().flatten();
+    let listed = positions.zip(FIELDS).map(|(&at, field)| (at.into(), field));
+    let generation: fn(&mut Offsets) -> &mut u32 =
+        |o| o.interpreter_code_generation.get_or_insert(0);
+    let has_generation = row.offsets.interpreter_code_generation.is_some();
+    listed.chain(has_generation.then_some((CODE_GENERATION, generation)))
+}
+
 /// What its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -42,8 +83,8 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
 /// None when it says something impossible.
 pub fn offsets(row: &Row, bytes: &[u8]) -> Option<Offsets> {
     let mut offsets = row.offsets;
-    for (position, field) in row.debug_offsets {
-        let value = number(bytes, *position).filter(|&value| value < LARGEST)?;
+    for (position, field) in fields(row) {
+        let value = number(bytes, position).filter(|&value| value < LARGEST)?;
         *field(&mut offsets) = value as u32;
     }
     // PyCompactUnicodeObject only adds to PyASCIIObject.
@@ -68,9 +109,9 @@ mod tests {
         bytes[..8].copy_from_slice(COOKIE);
         bytes[8..12].copy_from_slice(&0x030d_00f0_u32.to_le_bytes());
         let mut offsets = row.offsets;
-        for (position, field) in row.debug_offsets {
+        for (position, field) in fields(row) {
             let value = u64::from(*field(&mut offsets));
-            bytes[*position..position + 8].copy_from_slice(&value.to_le_bytes());
+            bytes[position..position + 8].copy_from_slice(&value.to_le_bytes());
         }
         bytes
     }

@@ -14,6 +14,8 @@ use super::calibrate::{self, ThreadState, thread_states};
 use super::identify::{identify, prove, row_of, unsupported};
 use super::image::{Facts, Images};
 use super::known;
+use super::roots::Roots;
+use super::tls_code::TlsCode;
 use super::versions::Offsets;
 use crate::target::{Mapping, Mappings, ProcessMemory, ReadMemory, Target};
 
@@ -46,14 +48,24 @@ pub struct Interpreter {
     pub layout: PythonLayout,
     /// What lists and code objects need besides.
     pub offsets: Offsets,
-    /// Address of `_PyRuntime`.
-    pub runtime: u64,
+    /// Address of `_PyRuntime`; None in 3.6.
+    pub runtime: Option<u64>,
+    /// Addresses of its variables.
+    pub roots: Roots,
+    /// Range of its data, in 3.6.
+    pub data: Option<(u64, u64)>,
+    /// What its code tells of its thread-local variables.
+    pub tls: Option<TlsCode>,
     /// Address of `PyCode_Type`.
     pub code_type: Option<u64>,
     /// The file that holds the interpreter, as the process sees it.
     pub path: PathBuf,
     /// It is a library (libpython3.N.so), not the program.
     pub is_shared: bool,
+    /// It only runs at its own addresses (ET_EXEC).
+    pub is_fixed: bool,
+    /// The file was unlinked, or replaced, since it was mapped.
+    pub is_deleted: bool,
     /// The running process proved the layout; false before its initialisation.
     pub is_confirmed: bool,
     /// Its file, for the kernel side to know the next process that maps it.
@@ -63,7 +75,7 @@ pub struct Interpreter {
 impl Interpreter {
     /// The Python threads of the process now, the newest first.
     pub fn threads(&self, memory: &impl ReadMemory) -> Vec<ThreadState> {
-        thread_states(memory, &self.offsets, self.runtime)
+        thread_states(memory, &self.offsets, &self.roots)
     }
 }
 
@@ -199,11 +211,8 @@ fn choose<'a, 'b>(
         let runtime = candidate.facts.runtime?;
         Some(candidate.base.wrapping_add(runtime))
     };
-    let is_copy = |c: &&Candidate| c.facts.runtime.is_some() && !c.facts.runtime_in_file;
-    let whole: Vec<&Candidate> = candidates
-        .iter()
-        .filter(|candidate| !is_copy(candidate) || is_before_sections(&candidate.facts))
-        .collect();
+    let is_copy = |c: &&Candidate| c.facts.runtime.is_some() && !c.facts.is_whole;
+    let whole: Vec<&Candidate> = candidates.iter().filter(|c| !is_copy(c)).collect();
     let copy = candidates
         .iter()
         .find(|candidate| is_copy(candidate) && !is_library(&candidate.mapping.path));
@@ -215,7 +224,7 @@ fn choose<'a, 'b>(
         let (Some(runtime), Some(row)) = (at(candidate), row_of(&candidate.facts)) else {
             return false;
         };
-        calibrate::is_initialised(memory, &row.offsets, runtime)
+        calibrate::is_initialised(memory, &Roots::in_runtime(&row.offsets, runtime))
     };
     let chosen = whole.iter().find(runs).or_else(|| {
         whole
@@ -223,14 +232,6 @@ fn choose<'a, 'b>(
             .min_by_key(|candidate| is_library(&candidate.mapping.path))
     })?;
     Some((chosen, at(chosen)))
-}
-
-/// Up to 3.9 `_PyRuntime` is zero-initialised in its own image too.
-fn is_before_sections(facts: &Facts) -> bool {
-    facts
-        .version
-        .as_ref()
-        .is_some_and(|v| (v.major, v.minor) < (3, 10))
 }
 
 #[cfg(test)]
@@ -277,7 +278,7 @@ mod tests {
         let facts = Facts {
             version: Some(version(minor)),
             runtime: Some(0x500),
-            runtime_in_file: true,
+            is_whole: true,
             ..Facts::default()
         };
         Candidate {

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use memprof_common::layout::thread_source;
+
 use super::calibrate::{Calibration, calibrate};
 use super::debug_offsets;
 use super::detect::{Candidate, Detection, Interpreter, is_library};
 use super::image::{Facts, Version};
 use super::layout::{Addresses, layout};
+use super::roots::{Roots, find_interpreters_head};
 use super::versions::{self, Offsets, Row, VERSIONS};
 use crate::target::ReadMemory;
 
@@ -40,7 +43,7 @@ pub(super) fn identify(
     let Some(known) = version else {
         return Err(refuse("nothing in its file tells the version".to_owned()));
     };
-    let (Some(row), Some(runtime)) = (row_of(facts), runtime) else {
+    let Some(row) = row_of(facts) else {
         return Err(refuse(format!("supported are {}", supported_versions())));
     };
     if !known.is_final {
@@ -48,13 +51,30 @@ pub(super) fn identify(
             "it is an alpha or beta version, whose structures still change".to_owned(),
         ));
     }
-    let offsets = match row.debug_offsets {
-        [] => row.offsets,
-        _ => own_offsets(memory, facts, row, runtime).map_err(refuse)?,
+    let offsets = match (row.debug_offsets, runtime) {
+        (Some(_), Some(runtime)) => own_offsets(memory, facts, row, runtime).map_err(refuse)?,
+        _ => row.offsets,
+    };
+    let is_other_size = |size| size != u64::from(row.code_basic_size);
+    if facts.code_basic_size.is_some_and(is_other_size) {
+        return Err(refuse(
+            "its code objects have another size than those of its version (a patched build)"
+                .to_owned(),
+        ));
+    }
+    let roots = match (runtime, &facts.globals) {
+        (Some(runtime), _) if row.minor > 6 => Roots::in_runtime(&offsets, runtime),
+        (None, Some(globals)) if row.minor == 6 => Roots::of_globals(globals, candidate.base),
+        _ => {
+            return Err(refuse(
+                "its variables are not those of its version".to_owned(),
+            ));
+        }
     };
     let at = Addresses {
-        runtime,
+        roots,
         image: facts.range(candidate.base),
+        tls: facts.tls_code,
     };
     let Some(layout) = layout(row, &offsets, at) else {
         return Err(refuse("its _Py_DebugOffsets are impossible".to_owned()));
@@ -64,9 +84,14 @@ pub(super) fn identify(
         layout,
         offsets,
         runtime,
+        roots,
+        data: facts.data_range(candidate.base),
+        tls: facts.tls_code,
         code_type: facts.code_type.map(|at| candidate.base.wrapping_add(at)),
         path: candidate.mapping.path.clone(),
         is_shared: is_library(&candidate.mapping.path),
+        is_fixed: facts.fixed,
+        is_deleted: candidate.mapping.deleted,
         is_confirmed: false,
         known: None,
     })
@@ -96,32 +121,40 @@ fn own_offsets(
         .ok_or_else(|| "its _Py_DebugOffsets are impossible".to_owned())
 }
 
-/// `3.10, 3.11, 3.12, 3.13`
-fn supported_versions() -> String {
-    let versions: Vec<String> = VERSIONS
-        .iter()
-        .map(|row| format!("3.{}", row.minor))
-        .collect();
-    versions.join(", ")
+/// `3.6 to 3.15`
+pub fn supported_versions() -> String {
+    match VERSIONS {
+        [oldest, .., newest] => format!("3.{} to 3.{}", oldest.minor, newest.minor),
+        _ => String::new(),
+    }
 }
 
 /// Lets the running process confirm or refute what was concluded.
 pub(super) fn prove(memory: &impl ReadMemory, mut interpreter: Interpreter) -> Detection {
+    let Some(row) = versions::row((interpreter.layout.version & 0xff) as u8) else {
+        return Detection::NotYet;
+    };
     for look in 0..LOOKS {
         if look > 0 {
             std::thread::sleep(BETWEEN_LOOKS);
         }
+        find_head(memory, &mut interpreter);
         let found = calibrate(
             memory,
+            row,
             &interpreter.layout,
             &interpreter.offsets,
-            interpreter.runtime,
+            &interpreter.roots,
+            interpreter.tls.as_ref(),
         );
         match found {
             Calibration::Confirmed => interpreter.is_confirmed = true,
-            Calibration::Moved(place) => {
-                interpreter.layout.source_address = place;
+            Calibration::Moved(layout) => {
+                interpreter.layout = layout;
                 interpreter.is_confirmed = true;
+            }
+            Calibration::TooEarly if interpreter.layout.thread_source == thread_source::NONE => {
+                return Detection::NotYet;
             }
             Calibration::TooEarly => {}
             Calibration::Refuted => continue,
@@ -133,6 +166,16 @@ pub(super) fn prove(memory: &impl ReadMemory, mut interpreter: Interpreter) -> D
         why: "its threads' states are not where this version keeps them (a debug or patched \
               build, or not glibc)"
             .to_owned(),
+    }
+}
+
+/// A stripped 3.6 does not say where its list of interpreters begins.
+fn find_head(memory: &impl ReadMemory, interpreter: &mut Interpreter) {
+    if interpreter.roots.interpreters_head == 0
+        && let Some(data) = interpreter.data
+        && let Some(head) = find_interpreters_head(memory, &interpreter.offsets, data)
+    {
+        interpreter.roots.interpreters_head = head;
     }
 }
 
@@ -171,7 +214,7 @@ mod tests {
         let facts = Facts {
             version: Some(version(minor)),
             runtime: Some(0x500),
-            runtime_in_file: true,
+            is_whole: true,
             ..Facts::default()
         };
         Candidate {
@@ -213,12 +256,12 @@ mod tests {
                 "3.13.1: its _Py_DebugOffsets are of another version",
             ),
             (
-                with(|f| f.version = Some(version(9))),
-                "3.9.1: supported are 3.10",
+                with(|f| f.version = Some(version(5))),
+                "3.5.1: supported are 3.6 to 3.15",
             ),
             (
-                with(|f| f.version = Some(version(14))),
-                "3.14.1: supported are",
+                with(|f| f.version = Some(version(16))),
+                "3.16.1: supported are",
             ),
             (with(|f| f.version = None), "of unknown version: nothing in"),
             (

@@ -9,12 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::debug_offsets;
-use crate::target::elf::{self, Image, Segment};
+use super::tls_code::{self, TlsCode};
+use crate::target::elf::{self, Image, Segment, Symbol};
 use crate::target::{Mapping, open};
 
 /// Files remembered; a host runs a handful of interpreters, and the rest is programs that were
 /// looked at once.
 const REMEMBERED: usize = 1024;
+
+/// `PyTypeObject.tp_basicsize`, behind `PyVarObject` and `tp_name` (Include/cpython/object.h).
+const TP_BASICSIZE: u64 = 32;
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,17 +60,36 @@ pub struct Facts {
     pub version: Option<Version>,
     /// `_PyRuntime` in the file's own address space; None before 3.7.
     pub runtime: Option<u64>,
-    /// `_PyRuntime` is initialised data of this file. Otherwise (a COPY relocation) the file
-    /// only has room for it, and what it starts with stands in the library.
-    pub runtime_in_file: bool,
+    /// The interpreter itself is in this file. Otherwise (a COPY relocation) the file only has
+    /// room for `_PyRuntime`, and its code and what it starts with stand in the library.
+    pub is_whole: bool,
+    /// What 3.6 has instead of `_PyRuntime`.
+    pub globals: Option<OldGlobals>,
+    /// Where 3.15 keeps its thread-local variables, as far as its code tells.
+    pub tls_code: Option<TlsCode>,
     /// `_Py_DebugOffsets`, for 3.13 and later.
     pub debug_offsets: Option<Vec<u8>>,
     /// `PyCode_Type` in the file's own address space.
     pub code_type: Option<u64>,
+    /// `PyCode_Type.tp_basicsize`.
+    pub code_basic_size: Option<u64>,
     /// The file only runs at its own addresses.
     pub fixed: bool,
     /// What of it is loaded.
     pub segments: Vec<Segment>,
+}
+
+/// The global variables of 3.6, in the file's own address space. None: the file does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OldGlobals {
+    /// `_PyThreadState_Current`
+    pub thread_state_current: Option<u64>,
+    /// `_Py_Finalizing`
+    pub finalizing: Option<u64>,
+    /// `interp_head`, which stripping removes
+    pub interp_head: Option<u64>,
+    /// `autoTLSkey`, which stripping removes
+    pub auto_tls_key: Option<u64>,
 }
 
 impl Facts {
@@ -81,6 +104,19 @@ impl Facts {
         let start = self.segments.iter().map(|s| s.address).min().unwrap_or(0);
         let end = self.segments.iter().map(ends).max().unwrap_or(0);
         (base.wrapping_add(start), base.wrapping_add(end))
+    }
+
+    /// The same of the segment that holds the variables of 3.6.
+    pub fn data_range(&self, base: u64) -> Option<(u64, u64)> {
+        let variable = self.globals?.thread_state_current?;
+        let end = |s: &Segment| s.address.saturating_add(s.memory_bytes);
+        let segment = self
+            .segments
+            .iter()
+            .find(|segment| (segment.address..end(segment)).contains(&variable))?;
+        // The program's words are aligned, whatever its segment is.
+        let start = segment.address.next_multiple_of(8);
+        Some((base.wrapping_add(start), base.wrapping_add(end(segment))))
     }
 }
 
@@ -123,20 +159,23 @@ impl Images {
 /// A file that is no ELF file is no interpreter.
 fn facts(file: File, path: &Path) -> Option<Facts> {
     let image = Image::open(file).ok()?;
-    let [runtime, py_version, code_type, old] = image.exported([
+    let [runtime, py_version, code_type, eval, gilstate, tstate] = image.exported([
         "_PyRuntime",
         "Py_Version",
         "PyCode_Type",
-        "_PyThreadState_Current", // 3.6 and older
+        "PyEval_EvalCode",
+        "PyGILState_GetThisThreadState",
+        "PyThreadState_GetUnchecked",
     ]);
     let runtime = match runtime {
         Some(symbol) => Some(symbol.address),
         // A static program that exports nothing; the section is there from 3.10 on.
         None => image.section(".PyRuntime").map(|(address, _)| address),
     };
-    if runtime.is_none() && old.is_none() {
-        return None;
-    }
+    let globals = match runtime {
+        Some(_) => None,
+        None => Some(old_globals(&image)?),
+    };
     let word = |address| {
         let bytes = image.data(address, 4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
@@ -149,14 +188,42 @@ fn facts(file: File, path: &Path) -> Option<Facts> {
     let debug_offsets = runtime
         .and_then(|runtime| image.data(runtime, debug_offsets::BYTES))
         .filter(|bytes| debug_offsets::head(bytes).is_some());
+    let code = |symbol: Option<Symbol>| image.data(symbol?.address, tls_code::BYTES);
+    let tls_code = code(gilstate)
+        .zip(code(tstate))
+        .and_then(|(gilstate, tstate)| tls_code::tls_code(&gilstate, &tstate));
+    let runtime_in_file = runtime.is_some_and(|runtime| image.data(runtime, 8).is_some());
     Some(Facts {
         version,
         runtime,
-        runtime_in_file: runtime.is_some_and(|runtime| image.data(runtime, 8).is_some()),
+        is_whole: runtime_in_file || eval.is_some(),
+        globals,
+        tls_code,
         debug_offsets,
         code_type: code_type.map(|symbol| symbol.address),
+        code_basic_size: code_type.and_then(|symbol| {
+            let bytes = image.data(symbol.address.checked_add(TP_BASICSIZE)?, 8)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        }),
         fixed: image.is_fixed(),
         segments: image.segments().to_vec(),
+    })
+}
+
+/// None when this is no CPython 3.6 or older.
+fn old_globals(image: &Image) -> Option<OldGlobals> {
+    let [current, finalizing] = image
+        .exported(["_PyThreadState_Current", "_Py_Finalizing"])
+        .map(|symbol| symbol.map(|symbol| symbol.address));
+    current?;
+    let [interp_head, auto_tls_key] = image
+        .symbols(["interp_head", "autoTLSkey"])
+        .map(|symbol| symbol.map(|symbol| symbol.address));
+    Some(OldGlobals {
+        thread_state_current: current,
+        finalizing,
+        interp_head,
+        auto_tls_key,
     })
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memprof_common::layout::thread_source;
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::detect::{Candidate, Interpreter};
@@ -34,14 +35,24 @@ const LIBRARIES: [&str; 6] = [
 ];
 
 /// From a process whose interpreter was found. None where the runtime is not the image's own (a
-/// COPY relocation): another process that maps the file need not have one.
+/// COPY relocation): another process that maps the file need not have one. None too where each
+/// process finds its thread states by itself: the loader places a library's thread-local
+/// variables anew in each program.
 pub(super) fn of_process(
     interpreter: &Interpreter,
     candidate: &Candidate,
 ) -> Option<(ImageKey, KnownImage)> {
     let facts = &candidate.facts;
-    let own = candidate.base.wrapping_add(facts.runtime?);
-    if own != interpreter.runtime {
+    let own = facts.runtime.map(|at| candidate.base.wrapping_add(at));
+    let layout = &interpreter.layout;
+    let is_everywhere = match layout.thread_source {
+        thread_source::NONE => false,
+        thread_source::TLS_OFFSET => interpreter.tls.is_some_and(|tls| {
+            tls.from_thread_pointer && i64::from(tls.gilstate) as u64 == layout.source_address
+        }),
+        _ => true,
+    };
+    if own != interpreter.runtime || !is_everywhere {
         return None;
     }
     let (major, minor) = candidate.mapping.device;
@@ -50,14 +61,7 @@ pub(super) fn of_process(
         device: major << 20 | minor,
         _padding: 0,
     };
-    let base = candidate.base;
-    let mut layout = interpreter.layout;
-    layout.source_address = layout.source_address.wrapping_sub(base);
-    layout.finalizing_address = layout.finalizing_address.wrapping_sub(base);
-    if layout.image_end != 0 {
-        layout.image_start = layout.image_start.wrapping_sub(base);
-        layout.image_end = layout.image_end.wrapping_sub(base);
-    }
+    let layout = layout.moved(candidate.base.wrapping_neg());
     Some((key, image(layout, facts)?))
 }
 
@@ -89,7 +93,7 @@ pub(super) fn of_program(
         }
     }
     if let Some(facts) = images.facts_of_file(&program) {
-        if facts.runtime_in_file {
+        if facts.is_whole {
             return of_file(&program, facts);
         }
         return None;

@@ -5,11 +5,16 @@ use memprof_common::layout::{NO_FIELD, thread_source};
 use memprof_common::records::CODE_OBJECT_BYTES;
 use memprof_common::walk::THREAD_STATE_BYTES;
 
-use super::versions::{Offsets, Row};
+use super::roots::Roots;
+use super::tls_code::TlsCode;
+use super::versions::{Offsets, Row, ThreadKey};
 
 /// glibc x86-64: `struct pthread.specific_1stblock` is at 0x310, and the value is the second
 /// word of its `struct pthread_key_data` (nptl/descr.h, unchanged since 2.4).
 pub const PTHREAD_DATA_GLIBC_X86_64: u32 = 0x310 + 8;
+
+/// `PyThreadState.interp`, in all versions (Include/pystate.h).
+pub const TSTATE_INTERP: u32 = 16;
 
 /// Largest frame that is read: the window of the walk ends with at most this much over a page.
 const FRAME_BYTES: u32 = 256;
@@ -17,16 +22,22 @@ const FRAME_BYTES: u32 = 256;
 /// Where one process has things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    /// `_PyRuntime`.
-    pub runtime: u64,
+    /// The interpreter's variables.
+    pub roots: Roots,
     /// Range of the interpreter's image.
     pub image: (u64, u64),
+    /// What the interpreter's code tells of its thread-local variables.
+    pub tls: Option<TlsCode>,
 }
 
 /// The layout of a process. None when an offset is impossible (they may come from the process).
 pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayout> {
     let o = offsets;
-    let tstate = span([word(o.tstate_frame), word(o.tstate_thread_id)]);
+    let interp = match o.interpreter_code_generation {
+        Some(_) => TSTATE_INTERP,
+        None => o.tstate_frame,
+    };
+    let tstate = span([word(o.tstate_frame), word(o.tstate_thread_id), word(interp)]);
     let frame_end = [
         word(o.frame_code),
         word(o.frame_previous),
@@ -44,11 +55,13 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         true => at.image,
         false => (0, 0),
     };
+    let (thread_source, source_address) = thread_source(row, at);
     Some(PythonLayout {
-        thread_source: thread_source::PTHREAD_KEY,
+        thread_source,
         version: row.version(),
-        source_address: at.runtime.checked_add(o.runtime_auto_tss_key.into())?,
-        finalizing_address: at.runtime.checked_add(o.runtime_finalizing.into())?,
+        source_address,
+        current_address: at.roots.current,
+        finalizing_address: at.roots.finalizing,
         image_start,
         image_end,
         pthread_data: PTHREAD_DATA_GLIBC_X86_64,
@@ -68,7 +81,7 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
             None => NO_FIELD,
         },
         frame_shim_owner: row.shim_owner.into(),
-        code_tag_mask: 0,
+        code_tag_mask: row.code_tag_mask.into(),
         code_bytes: bound(span(code_end).1, CODE_OBJECT_BYTES as u32)?,
         code_firstlineno: short(o.code_firstlineno)?,
         code_flags: short(o.code_flags)?,
@@ -82,8 +95,24 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         unicode_compact_data: short(o.unicode_compact_data)?,
         bytes_size: short(o.bytes_size)?,
         bytes_data: short(o.bytes_data)?,
-        _padding: [0; 3],
+        tstate_interp: short(TSTATE_INTERP)?,
+        code_generation: short(o.interpreter_code_generation.unwrap_or(0))?,
+        code_version: short(o.code_version.unwrap_or(0))?,
     })
+}
+
+/// Where the thread state is found, as far as it is known before the process runs.
+fn thread_source(row: &Row, at: Addresses) -> (u32, u64) {
+    let none = (thread_source::NONE, 0);
+    match (row.thread_key, at.roots.thread_key) {
+        (ThreadKey::Tls, _) => match at.tls.filter(|tls| tls.from_thread_pointer) {
+            Some(tls) => (thread_source::TLS_OFFSET, i64::from(tls.gilstate) as u64),
+            None => none,
+        },
+        (_, 0) => none,
+        (ThreadKey::Int, key) => (thread_source::PTHREAD_INT_KEY, key),
+        (ThreadKey::Tss, key) => (thread_source::PTHREAD_KEY, key),
+    }
 }
 
 /// A field of a pointer's size.
@@ -120,8 +149,9 @@ mod tests {
     fn every_row_gives_a_layout_within_the_walk_s_bounds() {
         for row in VERSIONS {
             let at = Addresses {
-                runtime: 0x1000,
+                roots: Roots::in_runtime(&row.offsets, 0x1000),
                 image: (0x1000, 0x2000),
+                tls: None,
             };
             let layout = layout(row, &row.offsets, at).unwrap();
             assert_eq!(layout.version, row.version());

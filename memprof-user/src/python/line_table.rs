@@ -13,8 +13,14 @@ const LOCATION_TABLE: u32 = 0x030b;
 ///
 /// Before the first instruction, and where the compiler gave no line, it is the first line, as
 /// in CPython's own tracebacks. None when the table does not reach that far, or the line is no
-/// line: cut, or not a table.
-pub fn line(version: u32, first_line: i32, table: &[u8], lasti_bytes: i64) -> Option<u32> {
+/// line: cut, or not a table. `is_cut`: more of the table exists; a `co_lnotab` has no end mark.
+pub fn line(
+    version: u32,
+    first_line: i32,
+    table: &[u8],
+    is_cut: bool,
+    lasti_bytes: i64,
+) -> Option<u32> {
     let first = u32::try_from(first_line).ok();
     let Ok(lasti) = u64::try_from(lasti_bytes) else {
         return first;
@@ -22,7 +28,7 @@ pub fn line(version: u32, first_line: i32, table: &[u8], lasti_bytes: i64) -> Op
     let found = match version {
         LOCATION_TABLE.. => location_table(first_line.into(), table, lasti),
         LINE_TABLE => line_table(first_line.into(), table, lasti),
-        _ => Some(Some(lnotab(first_line.into(), table, lasti))),
+        _ => lnotab(first_line.into(), table, is_cut, lasti).map(Some),
     };
     match found? {
         Some(line) => u32::try_from(line).ok(),
@@ -32,17 +38,17 @@ pub fn line(version: u32, first_line: i32, table: &[u8], lasti_bytes: i64) -> Op
 
 /// Pairs (address increment u8, line increment i8). An entry begins *after* its address
 /// increment, and the last one has no end.
-fn lnotab(first_line: i64, table: &[u8], lasti: u64) -> i64 {
+fn lnotab(first_line: i64, table: &[u8], is_cut: bool, lasti: u64) -> Option<i64> {
     let mut address = 0;
     let mut line = first_line;
     for pair in table.chunks_exact(2) {
         address += u64::from(pair[0]);
         if address > lasti {
-            break;
+            return Some(line);
         }
         line += i64::from(pair[1] as i8);
     }
-    line
+    (!is_cut).then_some(line)
 }
 
 /// Pairs (length u8, line increment i8); −128 marks a range without line.
@@ -141,7 +147,7 @@ mod tests {
     fn lnotab_entries_begin_after_their_increment() {
         // Objects/lnotab_notes.txt: addresses 0 1 6 50 350 → lines 1 2 7 207 361
         let table = [0, 1, 6, 1, 44, 5, 255, 0, 45, 127, 0, 73];
-        let line = |lasti| line(0x0309, 1, &table, lasti);
+        let line = |lasti| line(0x0309, 1, &table, false, lasti);
         assert_eq!(line(-1), Some(1));
         assert_eq!(line(0), Some(2));
         assert_eq!(line(5), Some(2));
@@ -150,6 +156,9 @@ mod tests {
         assert_eq!(line(349), Some(8));
         assert_eq!(line(350), Some(208));
         assert_eq!(line(100_000), Some(208));
+        // What a cut table says ends where the next entry would begin.
+        let cut = |lasti| super::line(0x0309, 1, &table[..4], true, lasti);
+        assert_eq!((cut(5), cut(6)), (Some(2), None));
     }
 
     #[test]
@@ -158,7 +167,7 @@ mod tests {
         let table = [
             6, 1, 44, 5, 254, 0x80, 46, 0x80, 0, 100, 0, 100, 10, 0, 4, 0xfe,
         ];
-        let line = |lasti| line(0x030a, 10, &table, lasti);
+        let line = |lasti| line(0x030a, 10, &table, false, lasti);
         assert_eq!(line(-1), Some(10));
         assert_eq!(line(0), Some(11));
         assert_eq!(line(5), Some(11));
@@ -189,7 +198,7 @@ mod tests {
             2,
             9, // eight units, −1
         ];
-        let line = |lasti| line(0x030b, 20, &table, lasti);
+        let line = |lasti| line(0x030b, 20, &table, false, lasti);
         assert_eq!(line(-2), Some(20));
         assert_eq!(line(0), Some(20));
         assert_eq!(line(2), Some(21));
@@ -204,10 +213,10 @@ mod tests {
     #[test]
     fn a_cut_table_answers_up_to_the_cut() {
         let table = [0x80 | 13 << 3, 4, 0x80 | 14 << 3, 2, 1];
-        assert_eq!(line(0x030d, 5, &table, 1), Some(7));
-        assert_eq!(line(0x030d, 5, &table, 2), None);
-        assert_eq!(line(0x030d, 5, &[], 0), None);
-        assert_eq!(line(0x030d, i32::MIN, &[], -1), None);
+        assert_eq!(line(0x030d, 5, &table, true, 1), Some(7));
+        assert_eq!(line(0x030d, 5, &table, true, 2), None);
+        assert_eq!(line(0x030d, 5, &[], true, 0), None);
+        assert_eq!(line(0x030d, i32::MIN, &[], true, -1), None);
     }
 
     proptest! {
@@ -216,9 +225,10 @@ mod tests {
             version in prop::sample::select(vec![0x0306, 0x0309, 0x030a, 0x030b, 0x030d, 0xffff]),
             first in any::<i32>(),
             table in prop::collection::vec(any::<u8>(), 0..400),
+            is_cut in any::<bool>(),
             lasti in prop_oneof![any::<i64>(), -4..2000i64],
         ) {
-            line(version, first, &table, lasti);
+            line(version, first, &table, is_cut, lasti);
         }
     }
 }

@@ -13,12 +13,16 @@ pub mod image;
 pub mod known;
 pub mod layout;
 pub mod line_table;
+pub mod roots;
 pub mod symbolize;
 pub mod tables;
+pub mod tls;
+pub mod tls_code;
 pub mod versions;
 pub mod walk;
 
 pub use code_object::LiveCode;
 pub use detect::{Detection, Detector, Interpreter};
+pub use identify::supported_versions;
 pub use symbolize::{FallbackReader, SymbolFrame, Symbols};
 pub use tables::Tables;

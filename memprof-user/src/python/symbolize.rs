@@ -245,7 +245,13 @@ fn is_cut(code: &CodeObject) -> bool {
 }
 
 fn line_of(code: &CodeObject, lasti: i64) -> Option<u32> {
-    line_table::line(code.version, code.first_line, &code.linetable, lasti)
+    line_table::line(
+        code.version,
+        code.first_line,
+        &code.linetable,
+        is_cut(code),
+        lasti,
+    )
 }
 
 /// The instruction as an offset in bytes into the byte code.

@@ -4,7 +4,8 @@
 use memprof_common::PythonLayout;
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
-    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, innermost_frame, thread_state,
+    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, attached_frame, innermost_frame,
+    thread_state,
 };
 
 use crate::target::ReadMemory;
@@ -61,8 +62,13 @@ pub fn walk(
     memory: &impl ReadMemory,
 ) -> Result<RawStack, NoFrame> {
     let mut window = Window::new(memory);
-    let tstate = thread_state(layout, thread_pointer, &mut window)?;
-    let frame = innermost_frame(layout, tstate, thread_pointer, &mut window)?;
+    let frame = match attached_frame(layout, thread_pointer, &mut window) {
+        Err(NoFrame::NoThreadState) => {
+            let tstate = thread_state(layout, thread_pointer, &mut window)?;
+            innermost_frame(layout, tstate, thread_pointer, &mut window)?
+        }
+        found => found?,
+    };
     let mut walk = Walk::new(frame, 0);
     let mut stack = RawStack::default();
     while stack.frames.len() < MAX_FRAMES as usize {

@@ -7,7 +7,7 @@
 use super::collector::Collector;
 use super::existing;
 use crate::error::{Error, Exit, Result};
-use crate::python::{Detection, Interpreter};
+use crate::python::{Detection, Interpreter, supported_versions};
 use crate::target::{Target, children};
 
 /// Rounds over the tree of processes at most; each round finds what was forked by a process
@@ -117,7 +117,10 @@ fn refusal(findings: &[(u32, Finding)]) -> Error {
             return Error::failed(
                 format!("cannot trace process {pid}: CPython {version} is not supported"),
                 why,
-                "use CPython 3.10, 3.11, 3.12 or 3.13; find another process: pgrep -af python",
+                format!(
+                    "use CPython {}; find another process: pgrep -af python",
+                    supported_versions()
+                ),
             )
             .with_exit(Exit::Unsupported);
         }

@@ -35,6 +35,9 @@ pub struct Collector {
     files: Files,
     records: u64,
     undecoded: u64,
+    /// Records dropped when processes were last adopted, and how many were.
+    lost_before: u64,
+    adopted: u64,
     started_epoch_s: f64,
     python_seen: bool,
 }
@@ -56,6 +59,8 @@ impl Collector {
             files: Files::default(),
             records: 0,
             undecoded: 0,
+            lost_before: 0,
+            adopted: 0,
             started_epoch_s: clock::epoch_s(),
             python_seen: false,
         }
@@ -186,6 +191,53 @@ impl Collector {
     /// Takes back a process that was entered and turned out to have gone.
     pub fn leave(&mut self, pid: u32) {
         self.tables.remove_process(pid);
+    }
+
+    /// Takes in the processes whose fork was lost with its record: the kernel side traces them. To
+    /// be called when nothing is left in the ring.
+    pub fn adopt(&mut self) {
+        let lost = self.tables.dropped();
+        if lost == self.lost_before {
+            return;
+        }
+        self.lost_before = lost;
+        for pid in self.tables.traced() {
+            let known = self.model.process_index(pid).is_some();
+            let ppid = Target::open(pid).and_then(|target| target.ppid());
+            let (false, Ok(ppid), Ok(rss)) = (known, ppid, Rss::read(pid)) else {
+                continue;
+            };
+            let pages = |bytes: u64| (bytes / memprof_common::PAGE_BYTES).cast_signed();
+            self.adopted += 1;
+            self.task(&records::Task {
+                header: records::Header {
+                    op: task_op::FORK,
+                    pid,
+                    tid: pid,
+                    time_ns: clock::monotonic_ns(),
+                    ..records::Header::default()
+                },
+                other: ppid,
+                // By member: what it has is inherited, as far as anybody knows.
+                rss_pages: [pages(rss.file), pages(rss.anon), 0, pages(rss.shmem)],
+                ..records::Task::default()
+            });
+            self.refresh_role(pid);
+        }
+    }
+
+    /// Ends a process whose exit was lost with its record.
+    pub fn bury(&mut self, pid: u32) {
+        self.task(&records::Task {
+            header: records::Header {
+                op: task_op::EXIT,
+                pid,
+                tid: pid,
+                time_ns: clock::monotonic_ns(),
+                ..records::Header::default()
+            },
+            ..records::Task::default()
+        });
     }
 
     /// How a process stands in the kernel side.
@@ -413,6 +465,10 @@ impl Collector {
         if self.detections.late() > 0 {
             let name = "interpreters recognised late".to_owned();
             loss.other.push((name, self.detections.late()));
+        }
+        if self.adopted > 0 {
+            let name = "processes adopted late".to_owned();
+            loss.other.push((name, self.adopted));
         }
         let shares = model.take_shares();
         let (processes, owners, samples) = model.finish(clock::epoch_s());

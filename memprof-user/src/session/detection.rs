@@ -14,6 +14,9 @@ use crate::target::Target;
 /// may be kept waiting itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a look that failed or found something unsupported is not believed.
+const DOUBT: Duration = Duration::from_millis(300);
+
 /// For so long retries come fast: every frame before the recognition is lost.
 const EAGER: Duration = Duration::from_millis(50);
 
@@ -40,6 +43,8 @@ pub struct Found {
 pub struct Detections {
     detector: Detector,
     wanted: HashMap<u32, Wanted>,
+    /// What is not believed yet: interpreters that cannot be traced, and why.
+    doubted: HashMap<u32, String>,
     generations: HashMap<u32, u32>,
     /// Seen to be gone once without a record; the second time it counts.
     gone: HashSet<u32>,
@@ -80,6 +85,9 @@ impl Detections {
     }
 
     pub fn forget(&mut self, pid: u32) {
+        if let Some(sentence) = self.doubted.remove(&pid) {
+            self.warn(sentence);
+        }
         self.wanted.remove(&pid);
         self.generations.remove(&pid);
         self.gone.remove(&pid);
@@ -128,8 +136,14 @@ impl Detections {
             let Ok(target) = Target::open(pid) else {
                 continue;
             };
+            let retry = |waits: Duration| {
+                let eager = one.since + EAGER > now;
+                let next = now + if eager { AT_ONCE } else { LATER };
+                (one.since + waits > now).then_some(Wanted { next, ..one })
+            };
             match self.detector.detect(&target) {
                 Ok(Detection::Python(interpreter)) => {
+                    self.doubted.remove(&pid);
                     self.late += u64::from(interpreter.is_confirmed && !known(pid));
                     found.push(Found {
                         pid,
@@ -137,15 +151,22 @@ impl Detections {
                         interpreter: *interpreter,
                     });
                 }
-                Ok(Detection::NotYet) if one.since + PATIENCE > now => {
-                    let eager = one.since + EAGER > now;
-                    let next = now + if eager { AT_ONCE } else { LATER };
-                    self.wanted.insert(pid, Wanted { next, ..one });
+                Ok(Detection::NotYet) => {
+                    self.wanted.extend(retry(PATIENCE).map(|one| (pid, one)));
                 }
+                // Its mappings may be changing, or its interpreter half set up.
+                Err(_) => self.wanted.extend(retry(DOUBT).map(|one| (pid, one))),
                 Ok(Detection::Unsupported { version, why }) => {
-                    self.warn(format!("pid {pid} runs CPython {version}: {why}"));
+                    let sentence = format!("pid {pid} runs CPython {version}: {why}");
+                    match retry(DOUBT) {
+                        Some(one) => {
+                            self.wanted.insert(pid, one);
+                            self.doubted.insert(pid, sentence);
+                        }
+                        None => self.warn(sentence),
+                    }
                 }
-                Ok(Detection::NotPython | Detection::NotYet) | Err(_) => {}
+                Ok(Detection::NotPython) => {}
             }
         }
         found

@@ -338,7 +338,12 @@ impl Space {
 
     /// Nothing is known of the range any more. Both numbers are the target's.
     fn remove(&mut self, start: u64, len: u64) {
-        let range = start..start.saturating_add(len);
+        // The kernel rounds to whole pages.
+        let last_page = !(PAGE_BYTES - 1);
+        let end = start
+            .saturating_add(len)
+            .checked_next_multiple_of(PAGE_BYTES);
+        let range = start & last_page..end.unwrap_or(last_page);
         let parts: Vec<_> = self.overlapping(range.clone()).collect();
         for (part, extent) in parts {
             let whole = self.extents.range(..=part.start).next_back();

@@ -237,3 +237,17 @@ fn numbers_of_the_target_do_no_harm() {
     assert_eq!(left.keys().collect::<Vec<_>>(), [&0x10000]);
     assert_eq!(left[&0x10000].end, 0x11000);
 }
+
+#[test]
+fn what_is_unmapped_in_part_goes_by_whole_pages() {
+    let mut files = attached(1);
+    let mut change = unmap(17, 0, CALL_NS + 2);
+    change.len = 0xa17;
+    files.change(&change);
+    let all = split(&mut files, &growth(16, 4, CALL_NS + 2), CALL_NS + 2, None);
+    let pages: Vec<_> = all
+        .iter()
+        .map(|(first, pages, _)| (*first, *pages))
+        .collect();
+    assert_eq!(pages, [(16, 1), (17, 1), (18, 2)]);
+}

@@ -35,7 +35,7 @@ use sampler::Sampler;
 use status::StatusLine;
 use trigger::Watch;
 
-pub use trigger::{OnTrigger, Trigger};
+pub use trigger::{OnTrigger, Trigger, bytes};
 
 /// Records taken from the ring before signals and clocks are looked at again.
 const BATCH: usize = 4096;
@@ -57,6 +57,8 @@ pub struct SessionOptions {
     pub metric: Metric,
     /// Follow forked children, and attach to those that exist.
     pub follow: bool,
+    /// Size of the ring buffer: a power of two, whole pages.
+    pub ring_bytes: u32,
     /// Nothing but errors on stderr.
     pub quiet: bool,
     /// Number of `-v`.
@@ -138,9 +140,10 @@ impl Session {
         let config = bpf::kernel_config(KernelOptions {
             follow_forks: options.follow,
             no_shortcut: false,
+            ring_bytes: options.ring_bytes,
         })?;
         let kernel_log = options.verbose >= 2;
-        let mut loaded = Loaded::load(&config, kernel_log)?;
+        let mut loaded = Loaded::load(&config, options.ring_bytes, kernel_log)?;
         let ring = Ring::open(&mut loaded)?;
         let tables = Tables::open(&mut loaded)?;
         if kernel_log {

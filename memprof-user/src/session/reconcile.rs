@@ -5,7 +5,7 @@
 //! meanwhile were taken; what those records touched stays open until the next look. So a target
 //! that runs is never judged by a picture older or newer than its records.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ struct Known {
 /// The memory of all looks.
 pub struct Reconciler {
     known: HashMap<u32, Known>,
+    /// Traced no more by the kernel side, while the model believes that they live.
+    missing: HashSet<u32>,
     /// Whether files of a device (major, minor) are shared memory.
     shared_devices: HashMap<(u32, u32), bool>,
 }
@@ -55,6 +57,7 @@ impl Reconciler {
     pub fn new() -> Self {
         Reconciler {
             known: HashMap::new(),
+            missing: HashSet::new(),
             shared_devices: HashMap::new(),
         }
     }
@@ -90,6 +93,7 @@ impl Reconciler {
         take_records: &mut dyn FnMut(&mut Collector),
         until: Option<Instant>,
     ) -> bool {
+        collector.adopt();
         let mut pids: Vec<u32> = collector.model().live_pids().collect();
         pids.sort_unstable();
         let model = collector.model();
@@ -99,6 +103,14 @@ impl Reconciler {
             .iter()
             .filter_map(|&pid| Some((pid, collector.pulse(pid)?)))
             .collect();
+        self.missing.retain(|pid| !pulses.contains_key(pid));
+        for &pid in pids.iter().filter(|pid| !pulses.contains_key(pid)) {
+            // Its record is on the way, or was lost if it was not there after a whole round.
+            if !self.missing.insert(pid) && Target::open(pid).is_err() {
+                self.missing.remove(&pid);
+                collector.bury(pid);
+            }
+        }
         let mut looks = Vec::new();
         for &pid in &pids {
             if until.is_some_and(|until| Instant::now() >= until) {

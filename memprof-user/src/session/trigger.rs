@@ -104,8 +104,8 @@ impl FromStr for OnTrigger {
     }
 }
 
-/// `1.5G`, `200MiB`, `4096`.
-fn bytes(text: &str) -> Option<u64> {
+/// A size as people write it, in bytes: `1.5G`, `200MiB`, `4096` (2^10 each). None: it is no size.
+pub fn bytes(text: &str) -> Option<u64> {
     let end = text.find(|c: char| c.is_ascii_alphabetic());
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     let shift = match unit

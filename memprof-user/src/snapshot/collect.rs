@@ -38,6 +38,14 @@ pub fn take(pids: &[u32]) -> Result<Snapshot> {
     })
 }
 
+/// The Python stacks of one process, as text.
+pub fn stacks_of(target: &Target) -> Result<String> {
+    permitted(target)?;
+    let process = process(&mut Detector::new(), target, 0);
+    let process = process.map_err(|error| unreadable(target, error))?;
+    Ok(super::text::stacks(&process).unwrap_or_default())
+}
+
 /// Reading the memory of another process takes its user, or CAP_SYS_PTRACE: asked for before
 /// anything else, because without it half of the answer would be missing.
 fn permitted(target: &Target) -> Result<()> {

@@ -10,7 +10,7 @@ mod json;
 mod stacks;
 mod text;
 
-pub use collect::take;
+pub use collect::{stacks_of, take};
 pub use json::json;
 pub use text::text;
 

@@ -114,7 +114,7 @@ fn table(snapshot: &Snapshot) -> String {
 }
 
 /// None for a process without Python.
-fn stacks(process: &Process) -> Option<String> {
+pub(super) fn stacks(process: &Process) -> Option<String> {
     let threads = process.threads.as_ref()?;
     let mut lines = vec![format!(
         "Process {}: {}, CPython {}",

@@ -21,10 +21,17 @@ def chain(frame):
     return found
 
 
+def tid():
+    try:
+        return int(os.readlink("/proc/thread-self").rsplit("/", 1)[1])
+    except OSError:  # another root, without /proc
+        return _thread.get_native_id()  # 3.8 and later
+
+
 def say(frame):
     truth = {
         "thread_id": _thread.get_ident(),
-        "tid": _thread.get_native_id(),
+        "tid": tid(),
         "chain": chain(frame),
     }
     os.write(1, (json.dumps(truth) + "\n").encode())

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use memprof_common::PythonLayout;
 use memprof_user::python::layout::{Addresses, layout};
+use memprof_user::python::roots::Roots;
+use memprof_user::python::tls_code::TlsCode;
 use memprof_user::python::versions::{Offsets, Row, row};
 use memprof_user::python::{FallbackReader, code_object, debug_offsets};
 use memprof_user::target::ReadMemory;
@@ -15,9 +17,15 @@ use serde::{Deserialize, Serialize};
 pub struct Fixture {
     /// `3.11.7`
     pub version: String,
-    /// `_PyRuntime`
+    /// `_PyRuntime`; 0 in 3.6
     #[serde(with = "address")]
     pub runtime: u64,
+    /// 3.6: `interp_head`, `autoTLSkey`, `_PyThreadState_Current`, `_Py_Finalizing`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub globals: Vec<u64>,
+    /// 3.15: `_Py_tss_gilstate`, from the thread pointer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gilstate: Option<i32>,
     /// Range of the interpreter's image; 0 where the version needs none.
     #[serde(with = "address")]
     pub image_start: u64,
@@ -79,27 +87,46 @@ impl Fixture {
 
     /// The layout by the table of versions and, from 3.13 on, by the recorded process.
     pub fn layout(&self, memory: &impl ReadMemory) -> (Offsets, PythonLayout) {
-        let image = (self.image_start, self.image_end);
-        layout_by_table(self.row(), memory, self.runtime, image)
+        let offsets = offsets_of(self.row(), memory, self.runtime);
+        let at = Addresses {
+            roots: self.roots(&offsets),
+            image: (self.image_start, self.image_end),
+            tls: self.tls(),
+        };
+        (offsets, layout(self.row(), &offsets, at).unwrap())
+    }
+
+    pub fn roots(&self, offsets: &Offsets) -> Roots {
+        match self.globals[..] {
+            [interpreters_head, thread_key, current, finalizing] => Roots {
+                interpreters_head,
+                thread_key,
+                current,
+                finalizing,
+            },
+            _ => Roots::in_runtime(offsets, self.runtime),
+        }
+    }
+
+    pub fn tls(&self) -> Option<TlsCode> {
+        self.gilstate.map(|gilstate| TlsCode {
+            gilstate,
+            // Not used: this one decides.
+            tstate: gilstate,
+            from_thread_pointer: true,
+        })
     }
 }
 
-/// As the detection does it.
-pub fn layout_by_table(
-    row: &Row,
-    memory: &impl ReadMemory,
-    runtime: u64,
-    image: (u64, u64),
-) -> (Offsets, PythonLayout) {
-    let offsets = match row.debug_offsets {
-        [] => row.offsets,
-        _ => {
+/// As the detection reads them.
+pub fn offsets_of(row: &Row, memory: &impl ReadMemory, runtime: u64) -> Offsets {
+    match row.debug_offsets {
+        None => row.offsets,
+        Some(_) => {
             let bytes = memory.bytes(runtime, debug_offsets::BYTES).unwrap();
             debug_offsets::offsets(row, &bytes).unwrap()
         }
-    };
-    let at = Addresses { runtime, image };
-    (offsets, layout(row, &offsets, at).unwrap())
+    }
 }
 
 /// Recorded memory.

@@ -5,7 +5,7 @@
 pub mod image;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use memprof_user::python::versions::VERSIONS;
@@ -31,7 +31,8 @@ impl Found {
     }
 }
 
-/// Every interpreter under pyenv's versions folder, oldest first, and Debian's.
+/// Every interpreter under pyenv's versions folder, oldest first, Debian's, and those that
+/// `cargo xtask test` unpacks.
 pub fn interpreters() -> Vec<Found> {
     let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
     let pyenv = pyenv.or_else(|| Some(std::env::home_dir()?.join(".pyenv")));
@@ -47,11 +48,14 @@ pub fn interpreters() -> Vec<Found> {
             is_version.then_some(Found { version, path })
         })
         .collect();
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interpreters/bin");
     for row in VERSIONS {
-        let path = PathBuf::from(format!("/usr/bin/python3.{}", row.minor));
-        if path.exists() {
-            let version = format!("3.{}", row.minor);
-            found.push(Found { version, path });
+        for folder in [Path::new("/usr/bin"), &unpacked] {
+            let path = folder.join(format!("python3.{}", row.minor));
+            if path.exists() {
+                let version = format!("3.{}", row.minor);
+                found.push(Found { version, path });
+            }
         }
     }
     found.sort_by_key(|found| found.minor());
@@ -169,17 +173,21 @@ impl Program {
         self.child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     }
 
-    /// Returns once the thread is inside read(0, …): system call 0 on x86-64.
+    /// Returns once the thread is inside read(0, …).
     pub fn await_read(&mut self, tid: u32) {
-        let path = format!("/proc/{}/task/{tid}/syscall", self.pid());
-        loop {
-            let now = std::fs::read_to_string(&path).unwrap();
-            if now.starts_with("0 0x0 ") {
-                return;
-            }
-            assert!(self.child.try_wait().unwrap().is_none(), "it ended");
-            std::thread::yield_now();
+        await_read_of(self.pid(), tid);
+    }
+}
+
+/// Returns once a thread is inside read(0, …): system call 0 on x86-64.
+pub fn await_read_of(pid: u32, tid: u32) {
+    let path = format!("/proc/{pid}/task/{tid}/syscall");
+    loop {
+        let now = std::fs::read_to_string(&path).expect("it has ended");
+        if now.starts_with("0 0x0 ") {
+            return;
         }
+        std::thread::yield_now();
     }
 }
 

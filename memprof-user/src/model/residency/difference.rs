@@ -31,11 +31,6 @@ pub struct Difference {
     pub inherited: Vec<(Range<u64>, PageKind)>,
 }
 
-/// File pages and shared memory look alike in the page tables: both are not anonymous.
-fn alike(one: PageKind, other: PageKind) -> bool {
-    (one == PageKind::Anon) == (other == PageKind::Anon)
-}
-
 impl Residency {
     /// Compares `range` with `seen`: the runs of pages in it, in order of address, without
     /// overlap.
@@ -108,7 +103,7 @@ impl Difference {
         generation: u32,
     ) {
         let same = matches!((&believed, shown), (Some(extent), Some(kind))
-            if alike(extent.claim.owner.kind(), kind));
+            if extent.claim.owner.kind() == kind);
         if let Some(Extent { claim, .. }) = believed {
             if !same {
                 self.gone.push(Gone {
@@ -155,11 +150,11 @@ mod tests {
         let mut map = Residency::of(1);
         map.grow(pages(0, 4), ANON, |_| {});
         map.grow(pages(4, 6), FILE, |_| {});
-        // Shared memory passes for a file's, and a run may be cut anywhere.
+        // A run may be cut anywhere.
         let seen = [
             (pages(0, 1), PageKind::Anon),
             (pages(1, 4), PageKind::Anon),
-            (pages(4, 6), PageKind::Shmem),
+            (pages(4, 6), PageKind::File),
         ];
         assert_eq!(compare(&map, &seen), Difference::default());
     }
