@@ -41,7 +41,7 @@ struct Known {
 /// The memory of all looks.
 pub struct Reconciler {
     known: HashMap<u32, Known>,
-    /// Traced no more by the kernel side, while the model believes that they live.
+    /// Numbers of the processes that live as the model believes, and were not there in this round.
     missing: HashSet<u32>,
     /// Whether files of a device (major, minor) are shared memory.
     shared_devices: HashMap<(u32, u32), bool>,
@@ -93,7 +93,7 @@ impl Reconciler {
         take_records: &mut dyn FnMut(&mut Collector),
         until: Option<Instant>,
     ) -> bool {
-        collector.adopt();
+        let mut open = collector.adopt();
         let mut pids: Vec<u32> = collector.model().live_pids().collect();
         pids.sort_unstable();
         let model = collector.model();
@@ -103,13 +103,13 @@ impl Reconciler {
             .iter()
             .filter_map(|&pid| Some((pid, collector.pulse(pid)?)))
             .collect();
-        self.missing.retain(|pid| !pulses.contains_key(pid));
+        let live: HashSet<u32> = pids
+            .iter()
+            .filter_map(|&pid| model.process_index(pid))
+            .collect();
+        self.missing.retain(|index| live.contains(index));
         for &pid in pids.iter().filter(|pid| !pulses.contains_key(pid)) {
-            // Its record is on the way, or was lost if it was not there after a whole round.
-            if !self.missing.insert(pid) && Target::open(pid).is_err() {
-                self.missing.remove(&pid);
-                collector.bury(pid);
-            }
+            open |= self.miss(pid, collector);
         }
         let mut looks = Vec::new();
         for &pid in &pids {
@@ -125,7 +125,6 @@ impl Reconciler {
             let pending = collector.pulse(pid).and_then(|pulse| pulse.pending_range());
             collector.model_mut().settle(pid, &look, pending);
         }
-        let mut open = false;
         for &pid in &pids {
             let checked = pulses
                 .get(&pid)
@@ -134,6 +133,20 @@ impl Reconciler {
             collector.model_mut().rest(pid);
         }
         open
+    }
+
+    /// A process has ended, as it seems: its record is on the way, or was lost if it has not come
+    /// after a whole round. True until one of both is known.
+    fn miss(&mut self, pid: u32, collector: &mut Collector) -> bool {
+        let Some(index) = collector.model().process_index(pid) else {
+            return false;
+        };
+        if self.missing.insert(index) {
+            return true;
+        }
+        self.missing.remove(&index);
+        collector.bury(pid);
+        false
     }
 
     /// Asks the page tables what is open of one process.
@@ -161,7 +174,8 @@ impl Reconciler {
             suspect: None,
         });
         if known.target != target {
-            return None; // another process by now: the end of the traced one is on the way
+            self.miss(pid, collector); // another process by now
+            return None;
         }
         if known.unexplained != pulse.unexplained {
             known.unexplained = pulse.unexplained;
