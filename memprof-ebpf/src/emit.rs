@@ -277,7 +277,7 @@ pub fn task(record: &Task) {
             entry.write(*record);
             entry.submit(WAKEUP);
         }
-        None => lose(Loss::RingControl),
+        None => lost(Loss::RingControl, record.header.pid),
     }
 }
 

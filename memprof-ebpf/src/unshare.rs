@@ -83,6 +83,18 @@ fn in_turn(pid: u32) {
     }
 }
 
+/// A process is about to leave its relatives: what another one has copied until now comes first,
+/// while the page was still shared.
+#[inline(always)]
+pub fn before_leaving(pid: u32) {
+    if let Some(last) = maps::unsharer()
+        && *last != pid
+        && let Some(process) = maps::process(*last)
+    {
+        emit::flush(process, *last);
+    }
+}
+
 /// [`settle`] for a thread that does something else than fault.
 #[inline(always)]
 pub fn settle_thread(process: &mut Process, pid: u32, tid: u32) {

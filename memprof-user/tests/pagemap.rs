@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use interpreters::{Program, supported};
-use memprof_user::target::pagemap::{EVERYWHERE, Method, Run};
+use memprof_user::target::pagemap::{EVERYWHERE, Method, Run, Sole};
 use memprof_user::target::{Mappings, PageBytes, PageKind, Pagemap, Rss, resident_bytes};
 
 const PAGE: u64 = 4096;
@@ -164,4 +164,24 @@ fn a_process_that_has_gone_has_no_pages() {
         assert_eq!(pages(pagemap, areas["touched"], 64), []);
     }
     assert!(Pagemap::open(pid).is_err());
+}
+
+#[test]
+fn what_nobody_else_maps_is_sole() {
+    let (program, areas) = program();
+    let mut sole = Sole::open(program.pid()).unwrap();
+    let mut of = |name: &str| {
+        let start = areas[name];
+        let mut found = Vec::new();
+        let range = start..start + 64 * PAGE;
+        sole.pages(range, |run| {
+            found.push(((run.start - start) / PAGE, (run.end - run.start) / PAGE));
+        })
+        .unwrap();
+        found
+    };
+    // Written ones; the zero page is everybody's.
+    assert_eq!(of("touched"), [(0, 1), (5, 5)]);
+    assert_eq!(of("given_back"), [(0, 8), (16, 48)]);
+    assert_eq!(of("untouched"), []);
 }

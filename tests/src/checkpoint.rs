@@ -9,14 +9,16 @@
 //!   "pid": 1234,
 //!   "rss": {"anon": BYTES, "file": BYTES, "shmem": BYTES},
 //!   "ranges": [[START, END, KIND, OWNED], …],
-//!   "cow_bytes": BYTES
+//!   "cow_bytes": BYTES,
+//!   "reconciled": {"checks": N, "looks": N, "largest_drift": BYTES, "corrected": BYTES, "last_drift": BYTES}
 //! }, …]}
 //! ```
 //! One row a live process. `ranges`: the pages believed resident, by address, without overlap, in
 //! whole pages; KIND is `anon`, `file` or `shmem`, OWNED is `before attach`, `inherited` (resident
 //! at fork, with its parent's owner) or `grown`. `cow_bytes`: the pages that this process copied
-//! because it wrote to them while another one had them too, since it began to be traced. A process
-//! that borrows its parent's memory (vfork) may be left out until it executes.
+//! because it wrote to them while another one had them too, since it began to be traced.
+//! `reconciled`: how the sums were held against /proc while the process stood still. A process that
+//! borrows its parent's memory (vfork) may be left out until it executes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ use serde::Deserialize;
 use crate::pages::{Kind, PAGE, Rss};
 use crate::process::within;
 use crate::program::Program;
+use crate::report::Reconciled;
 
 /// What the tracer believes at one moment.
 #[derive(Debug, Deserialize)]
@@ -46,6 +49,8 @@ pub struct Believed {
     pub ranges: Vec<(u64, u64, Kind, Owned)>,
     /// How much it has copied.
     pub cow_bytes: u64,
+    /// How it was held against /proc.
+    pub reconciled: Reconciled,
 }
 
 /// How a page came to be resident.

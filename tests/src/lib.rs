@@ -12,6 +12,7 @@
 pub mod browser;
 pub mod cgroup;
 pub mod checkpoint;
+pub mod copies;
 pub mod dat;
 pub mod errors;
 pub mod folded;

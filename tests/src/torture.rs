@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::checkpoint::{Believed, Checkpoints};
+use crate::copies::Copied;
 use crate::gate::Gate;
 use crate::machine::{self, workload};
 use crate::pages::{self, Kind, PAGE, PageSet, Rss};
@@ -62,6 +63,9 @@ pub struct Row {
     pub differences: Vec<String>,
     /// The largest difference in pages that is not from a case before: RSS, places, copies.
     pub worst: [u64; 3],
+    /// The largest difference to /proc that the tracer itself has measured since the stop before,
+    /// in bytes, though it may have put it right.
+    pub drift: u64,
 }
 
 /// What was known of the processes at the last stop.
@@ -94,6 +98,8 @@ pub struct Walk<'a> {
     off: BTreeMap<u32, Off>,
     /// When the present case began.
     carried: BTreeMap<u32, Off>,
+    /// The largest drift that the tracer has told of each process so far, in bytes.
+    drift: BTreeMap<u32, u64>,
     /// What the program may take beyond patience.
     allowed: Duration,
 }
@@ -121,6 +127,7 @@ impl<'a> Walk<'a> {
             last: Last::default(),
             off: BTreeMap::new(),
             carried: BTreeMap::new(),
+            drift: BTreeMap::new(),
             allowed: Duration::ZERO,
         };
         assert_eq!(walk.stop().case, "begin", "the first stop");
@@ -188,8 +195,8 @@ impl<'a> Walk<'a> {
         };
         let pid = pid.parse().unwrap_or_else(|e| panic!("{word:?}: {e}"));
         let stop = Stop { case, step, pid };
-        // An orphan is nobody's descendant any more, and stays known; the pid of one that has gone
-        // may be a stranger's by now.
+        // An orphan is nobody's descendant any more, and stays known; the pid of one that has
+        // gone may be a stranger's by now.
         self.known
             .retain(|&pid, started| process::started(pid) == *started);
         let roots: Vec<u32> = self.known.keys().copied().chain([pid]).collect();
@@ -228,7 +235,11 @@ impl<'a> Walk<'a> {
         let at = format!("{}/{}{who}", stop.case, stop.step);
         // A new program has other pages at the same addresses.
         let executed = stop.step == "executed" && stop.pid == pid;
-        let copied = (!executed).then(|| self.copied_bytes(pid, truth)).flatten();
+        // What was shared with those that nobody has seen cannot be told.
+        let unseen = stop.step.starts_with("unseen");
+        let copied = (!executed && !unseen)
+            .then(|| self.copied_bytes(pid, truth))
+            .flatten();
         // A child begins with its parent's errors.
         let (was, carried) = (
             self.known_off(&self.off, pid),
@@ -247,17 +258,26 @@ impl<'a> Walk<'a> {
             let place = places(pid, believed, &truth[&pid]);
             row.differences.push(format!("{at}: {off}; {place}"));
         }
+        let reconciled = &believed.reconciled;
+        row.drift = row.drift.max(reconciled.last_drift);
+        if reconciled.largest_drift > self.drift.get(&pid).copied().unwrap_or_default() {
+            row.drift = row.drift.max(reconciled.largest_drift);
+            row.differences.push(format!("{at}: {reconciled:?}"));
+        }
+        self.drift.insert(pid, reconciled.largest_drift);
         let new = off.beyond(carried);
         row.worst[0] = row.worst[0].max(new[0]);
         row.worst[1] = row.worst[1].max(new[1]);
         if let Some((before, copied)) = copied {
             let got = believed.cow_bytes.saturating_sub(before);
             // 2 % is the bound; 4 pages for one that was copied twice since the last stop.
-            let allowed = (copied / 50).max(4 * PAGE);
-            if got.abs_diff(copied) > allowed {
-                row.worst[2] = row.worst[2].max(got.abs_diff(copied) / PAGE);
+            let allowed = (copied.most / 50).max(4 * PAGE);
+            let off = got.abs_diff(got.clamp(copied.least, copied.most));
+            if off > allowed {
+                let Copied { least, most } = copied;
+                row.worst[2] = row.worst[2].max(off / PAGE);
                 row.differences
-                    .push(format!("{at}: cow {got}, {copied} were copied"));
+                    .push(format!("{at}: cow {got}, {least} to {most} were copied"));
             }
         }
         self.off.insert(pid, off);
@@ -275,30 +295,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the process has copied since the last stop, and the tracer's figure then: pages that
-    /// it shared with another one and that have another frame now. None when a process
-    /// began or ended since.
-    fn copied_bytes(&self, pid: u32, truth: &BTreeMap<u32, PageSet>) -> Option<(u64, u64)> {
+    /// What the process has copied since the last stop, and the tracer's figure then. None when a
+    /// process began since, as that one's pages were not seen before it wrote.
+    fn copied_bytes(&self, pid: u32, truth: &BTreeMap<u32, PageSet>) -> Option<(u64, Copied)> {
         let last = &self.last;
-        // A process's memory goes some time after its end was told: who copied then and who kept
-        // the page alone, nobody can say.
-        if !truth.keys().eq(last.pages.keys()) {
+        if truth.keys().any(|pid| !last.pages.contains_key(pid)) {
             return None;
         }
         let before = *last.cow_bytes.get(&pid)?;
-        let mut holders: BTreeMap<u64, u32> = BTreeMap::new();
-        for page in last.pages.values().flat_map(|pages| pages.values()) {
-            *holders.entry(page.frame).or_default() += 1;
-        }
-        let was = last.pages.get(&pid)?;
-        let copied = truth[&pid].iter().filter(|(number, now)| {
-            let copied = was.get(number).is_some_and(|was| {
-                let shared = holders.get(&was.frame).is_some_and(|&n| n > 1);
-                was.kind == Kind::Anon && shared && was.frame != now.frame
-            });
-            copied && now.kind == Kind::Anon
-        });
-        Some((before, copied.count() as u64 * PAGE))
+        Some((before, Copied::between(pid, &last.pages, truth)?))
     }
 }
 
@@ -432,34 +437,37 @@ impl Compared {
         self.rows.iter().map(|(_, row)| row.checkpoints).sum()
     }
 
-    /// Prints the table; panics when an amount, a place or a copy differed anywhere, with the first
-    /// differences of each case. A case that began with another one's error is not blamed for it.
+    /// Prints the table; panics when an amount, a place or a copy differed anywhere, or when the
+    /// tracer found itself wrong between two stops, with the first differences of each case. A
+    /// case that began with another one's error is not blamed for it.
     #[track_caller]
     pub fn assert_exact(&self) {
-        self.assert_equal(|[rss, places, cow]| [rss, places, cow] == [0; 3]);
+        self.assert_equal(|row| row.worst == [0; 3] && row.drift == 0);
     }
 
-    /// The same without the copies, which nobody can tell when their records are lost.
+    /// The same without the copies and what was mended, which nobody can help when records are
+    /// lost.
     #[track_caller]
     pub fn assert_amounts_and_places(&self) {
-        self.assert_equal(|[rss, places, _]| [rss, places] == [0; 2]);
+        self.assert_equal(|row| row.worst[..2] == [0; 2]);
     }
 
     #[track_caller]
-    fn assert_equal(&self, is_equal: impl Fn([u64; 3]) -> bool) {
+    fn assert_equal(&self, is_equal: impl Fn(&Row) -> bool) {
         let mut table =
-            String::from("case                          checkpoints  rss  places  cow\n");
+            String::from("case                          checkpoints  rss  places  cow  drift\n");
         for (case, row) in &self.rows {
             let [rss, places, cow] = row.worst;
             let _ = writeln!(
                 table,
-                "{case:30}{:11}{rss:5}{places:8}{cow:5}",
-                row.checkpoints
+                "{case:30}{:11}{rss:5}{places:8}{cow:5}{:7}",
+                row.checkpoints,
+                row.drift / PAGE
             );
         }
         let _ = writeln!(
             table,
-            "{:30}{:11}  (off by, in pages)",
+            "{:30}{:11}  (off by, in pages; drift: before it was mended)",
             "all",
             self.checkpoints()
         );
@@ -467,7 +475,7 @@ impl Compared {
         let told: Vec<&str> = self
             .rows
             .iter()
-            .filter(|(_, row)| !is_equal(row.worst))
+            .filter(|(_, row)| !is_equal(row))
             .flat_map(|(_, row)| row.differences.iter().take(6))
             .map(String::as_str)
             .collect();

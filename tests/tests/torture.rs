@@ -2,7 +2,7 @@
 //! believes is held against the kernel's counts and page tables. Amounts by kind and places equal
 //! the kernel's, to the page; copies after fork are within 2 %.
 //!
-//! `TORTURE_CASES=name,…` runs these cases of torture.py alone. The table is printed:
+//! `TORTURE_CASES=name,…` runs these cases of the program alone. The table is printed:
 //! `cargo test -p memprof-tests --test torture -- --nocapture`.
 
 use std::collections::BTreeMap;
@@ -61,12 +61,17 @@ fn python(version: &str) {
     let Some(python) = require(torture::python(version)) else {
         return;
     };
-    let mut words = Vec::new();
+    let scratch = session.dir().to_string_lossy();
+    let mut words = vec!["--scratch", &scratch];
     let chosen = std::env::var("TORTURE_CASES");
     if let Ok(chosen) = &chosen {
         words.extend(["--cases", chosen]);
     }
     let compared = Walk::start(&session, &python, "torture_python.py", &words).compare();
+    let done = truth::parse::<Done>(&compared.ended.stdout).remove(0);
+    for (case, errno) in done.cases.iter().filter(|&(_, &bytes)| bytes < 0) {
+        require::<()>(Err(format!("{case}: errno {}", -errno)));
+    }
     compared.assert_exact();
     let report = session.report();
     // The recursion is deeper than a stack is kept.

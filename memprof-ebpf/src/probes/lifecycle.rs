@@ -125,6 +125,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     let Some(process) = maps::process(pid) else {
         return;
     };
+    unshare::before_leaving(pid);
     emit::flush(process, pid);
     // A thread that executes takes its process's id.
     if old_tid != pid {
@@ -171,6 +172,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     if live > 0 {
         return;
     }
+    unshare::before_leaving(pid);
     emit::flush(process, pid);
     let status: u32 = task.field(config!(task_exit_code) as usize);
     emit::task(&Task {

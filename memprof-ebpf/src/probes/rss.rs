@@ -110,16 +110,17 @@ fn own(
     }
     let origin = if placed { Origin::Fault } else { Origin::Call };
     let delta = grown(process, mm, which, placed);
+    if placed && delta < -1 && which != member::ANON {
+        // The write to one page of a file that a huge page maps: all of that goes, and comes back
+        // page by page (__split_huge_pmd, mm/huge_memory.c).
+        unexplained(process, pid);
+    }
     let mut rep = RepState::default();
     if placed && at == fault::USER {
         rep = rep_state(registers);
         if delta == 1 && continues_rep(process, tid, which, address & !(PAGE_BYTES - 1), rep) {
             return origin;
         }
-    }
-    if placed && which != member::ANON && delta < -1 {
-        // A huge page of a file of which a part is written: all of it goes.
-        unexplained(process, pid);
     }
     let growth = if placed {
         at_fault(address, which, delta, fault.error_code)
@@ -351,6 +352,10 @@ fn at_fault(address: u64, which: u32, delta: i64, error_code: u32) -> Option<Gro
     if let Some((first, last)) = mapping_at(current(), address) {
         start = if start < first { first } else { start };
         end = if end > last { last } else { end };
+    }
+    if end - start < pages as u64 * PAGE_BYTES {
+        // Pages of another thread's fault are in the count.
+        return Some(record(0, 0, pages, which, flag::UNPLACED));
     }
     Some(record(start, end, pages, which, flag::WITHIN))
 }

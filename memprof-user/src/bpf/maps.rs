@@ -53,6 +53,12 @@ impl Pulse {
         self.pending.map(|growth| growth.start..growth.end)
     }
 
+    /// The same, of growth: what is believed to be there has gone, unseen so far.
+    pub fn growing_range(&self) -> Option<std::ops::Range<u64>> {
+        let growth = self.pending?;
+        (growth.header.flags & flag::UNSHARED == 0).then_some(growth.start..growth.end)
+    }
+
     /// Bytes of growth that have not been sent: of anonymous memory, or of all other.
     pub fn pending_bytes(&self, anon: bool) -> u64 {
         let counts = |growth: &Growth| {

@@ -311,6 +311,14 @@ impl Model {
         }
     }
 
+    /// No other process maps the pages of this range, which was resident before the attach: a
+    /// write to them copies nothing.
+    pub fn was_alone(&mut self, pid: u32, range: std::ops::Range<u64>) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.was_alone(range);
+        }
+    }
+
     /// RSS as read just now. `ahead_bytes`: growth that is in the reading and whose record has not
     /// come yet (the pending range of the kernel side).
     pub fn set_rss(&mut self, pid: u32, rss_bytes: u64, ahead_bytes: u64) {

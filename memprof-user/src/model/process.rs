@@ -184,6 +184,11 @@ impl Process {
         self.space.was_resident(range, owner);
     }
 
+    /// No other process maps these pages, which were resident before the attach.
+    pub fn was_alone(&mut self, range: Range<u64>) {
+        self.space.unshare(range, |_, _| false);
+    }
+
     /// The address space that it asked for.
     pub fn mapped(&self) -> &Mapped {
         &self.mapped

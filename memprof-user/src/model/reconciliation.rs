@@ -50,13 +50,25 @@ impl Model {
         process.is_some_and(|process| process.borrows())
     }
 
-    /// What is believed to be resident; None when there is nothing to hold against /proc.
-    pub fn believed(&self, pid: u32) -> Option<Kinds> {
+    /// What is believed to be resident outside of `growing`, where growth is still to be told of
+    /// that takes the place of all; None when there is nothing to hold against /proc.
+    pub fn believed(&self, pid: u32, growing: Option<Range<u64>>) -> Option<Kinds> {
         let process = self.parts().0.live(pid)?;
-        (process.counts() && !process.borrows()).then(|| Kinds {
-            anon: process.believed(PageKind::Anon),
-            file: process.believed(PageKind::File),
-            shmem: process.believed(PageKind::Shmem),
+        if !process.counts() || process.borrows() {
+            return None;
+        }
+        let mut displaced = [0; 3];
+        if let Some(range) = growing {
+            // A private page of a file that is written goes when its copy comes.
+            process.space().release(range, |released| {
+                displaced[released.owner.kind() as usize] += released.bytes;
+            });
+        }
+        let left = |kind| process.believed(kind) - displaced[kind as usize];
+        Some(Kinds {
+            anon: left(PageKind::Anon),
+            file: left(PageKind::File),
+            shmem: left(PageKind::Shmem),
         })
     }
 

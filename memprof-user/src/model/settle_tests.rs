@@ -160,7 +160,7 @@ fn a_child_has_what_its_page_tables_have() {
     model.task(&task(8, task_op::FORK, 7, 10));
     assert!(model.open_questions(8).is_some_and(|open| open.is_all()));
     settle(&mut model, 8, &look(&[pages(0, 7)], &[]));
-    let kinds = model.believed(8).expect("the child is there");
+    let kinds = model.believed(8, None).expect("the child is there");
     assert_eq!(kinds.anon, 7 * PAGE_BYTES);
     let (processes, owners, _) = model.finish(0.0);
     // Nothing of it is the child's growth or release.
@@ -178,7 +178,7 @@ fn what_a_parent_had_guessed_is_inherited_where_it_is() {
     model.growth(&around, Some(StackIndex(1)));
     model.task(&task(8, task_op::FORK, 7, 4));
     settle(&mut model, 8, &look(&[], &[pages(9, 13)]));
-    let kinds = model.believed(8).expect("the child is there");
+    let kinds = model.believed(8, None).expect("the child is there");
     assert_eq!(kinds.file, 4 * PAGE_BYTES);
     // Later ones are its own, and nobody told of them.
     settle(&mut model, 8, &look(&[], &[pages(9, 15)]));
@@ -210,7 +210,44 @@ fn memory_that_is_borrowed_is_not_looked_at() {
     vfork.shares_memory = 1;
     model.task(&vfork);
     model.doubt_all(8);
-    assert!(model.open_questions(8).is_none() && model.believed(8).is_none());
+    assert!(model.open_questions(8).is_none() && model.believed(8, None).is_none());
     model.task(&task(8, task_op::EXEC, 1, 3));
-    assert!(model.open_questions(8).is_some() && model.believed(8).is_some());
+    assert!(model.open_questions(8).is_some() && model.believed(8, None).is_some());
+}
+
+#[test]
+fn what_a_child_faulted_in_itself_keeps_its_kind() {
+    let mut model = attached(7);
+    let mapped = |page, member| {
+        let mut growth = growth(7, page, 4);
+        growth.member = member;
+        growth
+    };
+    model.growth(&mapped(0, member::FILE), Some(StackIndex(1)));
+    model.growth(&mapped(10, member::SHMEM), Some(StackIndex(1)));
+    model.task(&task(8, task_op::FORK, 7, 8));
+    // One page of each, anywhere: fork had not copied their page tables.
+    for member in [member::SHMEM, member::FILE] {
+        let mut unplaced = growth(8, 0, 1);
+        (unplaced.start, unplaced.end) = (0, 0);
+        unplaced.header.flags = flag::UNPLACED;
+        unplaced.member = member;
+        model.growth(&unplaced, Some(StackIndex(1)));
+    }
+    let mut look = look(&[], &[pages(0, 4)]);
+    look.seen.push((pages(10, 14), PageKind::Shmem));
+    settle(&mut model, 8, &look);
+    let kinds = model.believed(8, None).expect("the child is there");
+    assert_eq!([kinds.file, kinds.shmem], [4 * PAGE_BYTES; 2]);
+}
+
+#[test]
+fn growth_to_come_takes_the_place_of_what_is_there() {
+    let mut model = attached(7);
+    let mut read = growth(7, 0, 8);
+    read.member = member::FILE;
+    model.growth(&read, Some(StackIndex(1)));
+    // Copies of the last three pages are on their way.
+    let kinds = model.believed(7, Some(pages(5, 12))).expect("it is there");
+    assert_eq!(kinds.file, 5 * PAGE_BYTES);
 }

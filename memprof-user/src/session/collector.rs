@@ -1,7 +1,7 @@
 //! Takes the kernel side's records in: symbols for stacks, the model for pages, and a look at
 //! each new program.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ use crate::decode::{DecodeError, Event};
 use crate::error::Result;
 use crate::model::{Attach, Model, PageKind, Profile, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
-use crate::target::{Mappings, Pagemap, Rss, Target, is_on_tmpfs, pagemap, resident_bytes};
+use crate::target::pagemap::{self, Sole};
+use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
+
+mod adoption;
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -34,8 +37,11 @@ pub struct Collector {
     files: Files,
     records: u64,
     undecoded: u64,
-    /// Records dropped when processes were last adopted, and how many were.
+    /// Records dropped when unknown processes were last looked for.
     lost_before: u64,
+    /// Processes that the kernel side traced then, and that nobody knew.
+    unknown: HashSet<u32>,
+    /// How many were adopted.
     adopted: u64,
     started_epoch_s: f64,
     python_seen: bool,
@@ -59,6 +65,7 @@ impl Collector {
             records: 0,
             undecoded: 0,
             lost_before: 0,
+            unknown: HashSet::new(),
             adopted: 0,
             started_epoch_s: clock::epoch_s(),
             python_seen: false,
@@ -158,6 +165,7 @@ impl Collector {
             return;
         };
         let model = &mut self.model;
+        let mut anon = Vec::new();
         // An error: the process has gone in the middle; its end is told by a record.
         let _ = pages.address_space(&mappings, &[pagemap::EVERYWHERE], |mapping, run| {
             let kind = match run.kind {
@@ -166,8 +174,19 @@ impl Collector {
                 pagemap::PageKind::File => PageKind::File,
                 _ => return,
             };
+            if kind == PageKind::Anon {
+                anon.push(run.start..run.end);
+            }
             model.was_resident(pid, run.start..run.end, kind);
         });
+        let parent = model.process(pid).map(|process| process.ppid);
+        let has_relatives = parent.is_some_and(|parent| model.process(parent).is_some())
+            || !children(pid).is_empty();
+        if has_relatives && let Ok(mut sole) = Sole::open(pid) {
+            for range in anon {
+                let _ = sole.pages(range, |alone| model.was_alone(pid, alone));
+            }
+        }
     }
 
     /// What is believed now, as JSON.
@@ -178,53 +197,6 @@ impl Collector {
     /// Takes back a process that was entered and turned out to have gone.
     pub fn leave(&mut self, pid: u32) {
         self.tables.remove_process(pid);
-    }
-
-    /// Takes in the processes whose fork was lost with its record: the kernel side traces them. To
-    /// be called when nothing is left in the ring.
-    pub fn adopt(&mut self) {
-        let lost = self.tables.dropped();
-        if lost == self.lost_before {
-            return;
-        }
-        self.lost_before = lost;
-        for pid in self.tables.traced() {
-            let known = self.model.process_index(pid).is_some();
-            let ppid = Target::open(pid).and_then(|target| target.ppid());
-            let (false, Ok(ppid), Ok(rss)) = (known, ppid, Rss::read(pid)) else {
-                continue;
-            };
-            let pages = |bytes: u64| (bytes / memprof_common::PAGE_BYTES).cast_signed();
-            self.adopted += 1;
-            self.task(&records::Task {
-                header: records::Header {
-                    op: task_op::FORK,
-                    pid,
-                    tid: pid,
-                    time_ns: clock::monotonic_ns(),
-                    ..records::Header::default()
-                },
-                other: ppid,
-                // By member: what it has is inherited, as far as anybody knows.
-                rss_pages: [pages(rss.file), pages(rss.anon), 0, pages(rss.shmem)],
-                ..records::Task::default()
-            });
-            self.refresh_role(pid);
-        }
-    }
-
-    /// Ends a process whose exit was lost with its record.
-    pub fn bury(&mut self, pid: u32) {
-        self.task(&records::Task {
-            header: records::Header {
-                op: task_op::EXIT,
-                pid,
-                tid: pid,
-                time_ns: clock::monotonic_ns(),
-                ..records::Header::default()
-            },
-            ..records::Task::default()
-        });
     }
 
     /// How a process stands in the kernel side.

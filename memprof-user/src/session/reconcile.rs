@@ -21,12 +21,16 @@ const BUDGET: Duration = Duration::from_millis(20);
 /// process: its page tables are locked against changes meanwhile.
 const WHOLE_SHARE: u32 = 50;
 
-/// Looks until nothing is open, when nothing may stay open: the first one leaves out what records
-/// touched since the last sample, the second one finds the rest, if the target stands still.
-const THOROUGH: usize = 4;
+/// Rounds until nothing is open, when nothing may stay open: the first one leaves out what records
+/// touched since the last sample, the second one finds the rest, if the target stands still. If
+/// the sums then differ from /proc's, the third one makes sure of it, the fourth one asks the page
+/// tables, and the fifth one checks again.
+const THOROUGH: usize = 5;
 
 /// What is known of one process from one sample to the next.
 struct Known {
+    /// Its number in the run: a pid may be used again before the next sample.
+    index: u32,
     target: Target,
     unexplained: u32,
     next_whole: Instant,
@@ -37,7 +41,7 @@ struct Known {
 /// The memory of all looks.
 pub struct Reconciler {
     known: HashMap<u32, Known>,
-    /// Traced no more by the kernel side, while the model believes that they live.
+    /// Numbers of the processes that live as the model believes, and were not there in this round.
     missing: HashSet<u32>,
     /// Whether files of a device (major, minor) are shared memory.
     shared_devices: HashMap<(u32, u32), bool>,
@@ -81,28 +85,31 @@ impl Reconciler {
         }
     }
 
-    /// One look at every process that asks for it. True when something is left open.
+    /// One look at every process that asks for it. True when something is left open, or was not
+    /// held against /proc as the process did not stand still.
     fn round(
         &mut self,
         collector: &mut Collector,
         take_records: &mut dyn FnMut(&mut Collector),
         until: Option<Instant>,
     ) -> bool {
-        collector.adopt();
+        let mut open = collector.adopt();
         let mut pids: Vec<u32> = collector.model().live_pids().collect();
         pids.sort_unstable();
-        self.known.retain(|pid, _| pids.binary_search(pid).is_ok());
+        let model = collector.model();
+        self.known
+            .retain(|&pid, known| model.process_index(pid) == Some(known.index));
         let pulses: HashMap<u32, Pulse> = pids
             .iter()
             .filter_map(|&pid| Some((pid, collector.pulse(pid)?)))
             .collect();
-        self.missing.retain(|pid| !pulses.contains_key(pid));
+        let live: HashSet<u32> = pids
+            .iter()
+            .filter_map(|&pid| model.process_index(pid))
+            .collect();
+        self.missing.retain(|index| live.contains(index));
         for &pid in pids.iter().filter(|pid| !pulses.contains_key(pid)) {
-            // Its record is on the way, or was lost if it was not there after a whole round.
-            if !self.missing.insert(pid) && Target::open(pid).is_err() {
-                self.missing.remove(&pid);
-                collector.bury(pid);
-            }
+            open |= self.miss(pid, collector);
         }
         let mut looks = Vec::new();
         for &pid in &pids {
@@ -118,15 +125,28 @@ impl Reconciler {
             let pending = collector.pulse(pid).and_then(|pulse| pulse.pending_range());
             collector.model_mut().settle(pid, &look, pending);
         }
-        let mut open = false;
         for &pid in &pids {
-            if let Some(before) = pulses.get(&pid) {
-                self.check(collector, pid, before);
-            }
-            open |= collector.model().open_questions(pid).is_some();
+            let checked = pulses
+                .get(&pid)
+                .is_none_or(|before| self.check(collector, pid, before));
+            open |= !checked || collector.model().open_questions(pid).is_some();
             collector.model_mut().rest(pid);
         }
         open
+    }
+
+    /// A process has ended, as it seems: its record is on the way, or was lost if it has not come
+    /// after a whole round. True until one of both is known.
+    fn miss(&mut self, pid: u32, collector: &mut Collector) -> bool {
+        let Some(index) = collector.model().process_index(pid) else {
+            return false;
+        };
+        if self.missing.insert(index) {
+            return true;
+        }
+        self.missing.remove(&index);
+        collector.bury(pid);
+        false
     }
 
     /// Asks the page tables what is open of one process.
@@ -145,14 +165,17 @@ impl Reconciler {
             return None;
         }
         let target = Target::open(pid).ok()?;
+        let index = collector.model().process_index(pid)?;
         let known = self.known.entry(pid).or_insert_with(|| Known {
+            index,
             target,
             unexplained: 0,
             next_whole: Instant::now(),
             suspect: None,
         });
         if known.target != target {
-            return None; // another process by now: the end of the traced one is on the way
+            self.miss(pid, collector); // another process by now
+            return None;
         }
         if known.unexplained != pulse.unexplained {
             known.unexplained = pulse.unexplained;
@@ -199,24 +222,25 @@ impl Reconciler {
         })
     }
 
-    /// Holds the sums against /proc, if the process stands still and nothing of it is open.
-    fn check(&mut self, collector: &mut Collector, pid: u32, before: &Pulse) {
+    /// Holds the sums against /proc, if the process stands still and nothing of it is open. False
+    /// when that has to be done again.
+    fn check(&mut self, collector: &mut Collector, pid: u32, before: &Pulse) -> bool {
         let model = collector.model();
         if model.open_questions(pid).is_some() || model.is_touched(pid) {
-            return;
+            return false;
+        }
+        let Some(after) = collector.pulse(pid) else {
+            return true; // its end is on the way
+        };
+        if after.events != before.events {
+            return false;
         }
         let (Some(known), Some(believed), Ok(statm)) = (
             self.known.get_mut(&pid),
-            model.believed(pid),
+            model.believed(pid, after.growing_range()),
             Statm::read(pid),
         ) else {
-            return;
-        };
-        let Some(after) = collector
-            .pulse(pid)
-            .filter(|after| after.events == before.events)
-        else {
-            return;
+            return true; // nothing to compare: it has gone, or its ledger is closed
         };
         let pending = |anon| after.pending_bytes(anon);
         let less = |believed: u64, counted: u64| believed.cast_signed() - counted.cast_signed();
@@ -227,9 +251,11 @@ impl Reconciler {
         let off_bytes = off.iter().map(|bytes| bytes.unsigned_abs()).sum();
         // A call may be in the middle of its work: what counts is a difference that stays.
         let last = known.suspect.replace((after.events, off));
-        if off_bytes == 0 || last == known.suspect {
+        let sure = off_bytes == 0 || last == known.suspect;
+        if sure {
             collector.model_mut().checked(pid, off_bytes);
         }
+        sure
     }
 }
 

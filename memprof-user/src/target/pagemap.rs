@@ -12,6 +12,7 @@
 
 mod entries;
 mod scan;
+mod sole;
 
 use std::fs::File;
 use std::io;
@@ -22,6 +23,7 @@ use memprof_common::PAGE_BYTES;
 use super::{Mapping, Mappings};
 use entries::Entries;
 use scan::Scanner;
+pub use sole::Sole;
 
 /// Every whole page that an address space can have.
 pub const EVERYWHERE: Range<u64> = 0..!(PAGE_BYTES - 1);

@@ -137,10 +137,11 @@ impl Process {
     }
 
     /// True when a call that gives this range back was announced not long ago, or may still be
-    /// under way.
+    /// under way, or when only the page tables know what is there.
     fn may_be_going(&self, range: &Range<u64>) -> bool {
         let meet = |other: &Range<u64>| other.start < range.end && range.start < other.end;
         self.released.iter().any(|recent| recent.meets(range))
+            || self.dirty.meets(range)
             || self.taken.iter().any(|(_, going, _)| meet(going))
     }
 

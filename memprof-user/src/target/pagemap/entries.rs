@@ -11,12 +11,12 @@ use memprof_common::PAGE_BYTES;
 use super::{PageKind, Run};
 
 /// Bits of an entry (Documentation/admin-guide/mm/pagemap.rst).
-const PRESENT: u64 = 1 << 63;
+pub(super) const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const FILE: u64 = 1 << 61;
 const GUARD: u64 = 1 << 58;
 /// One process maps it, once. Never set for the zero page, which nobody owns.
-const EXCLUSIVE: u64 = 1 << 56;
+pub(super) const EXCLUSIVE: u64 = 1 << 56;
 /// The number of the page frame; zeros without CAP_SYS_ADMIN.
 const FRAME: u64 = (1 << 55) - 1;
 
@@ -27,9 +27,9 @@ const ZERO_PAGE: u64 = 1 << 24;
 const HUGE_PAGES: u64 = 512;
 
 /// Entries read at a time.
-const ENTRIES: usize = 4096;
+pub(super) const ENTRIES: usize = 4096;
 /// Bytes of an entry of both files.
-const ENTRY_BYTES: usize = 8;
+pub(super) const ENTRY_BYTES: usize = 8;
 /// Frames remembered at most: the small zero page and the 512 of the huge one are all there are,
 /// but the huge one may be freed and made again.
 const ZERO_FRAMES: usize = 4096;

@@ -1,0 +1,1 @@
+"""The cases of torture_python.py."""
