@@ -188,8 +188,8 @@ impl<'a> Walk<'a> {
         };
         let pid = pid.parse().unwrap_or_else(|e| panic!("{word:?}: {e}"));
         let stop = Stop { case, step, pid };
-        // An orphan is nobody's descendant any more, and stays known; the pid of one that has
-        // gone may be a stranger's by now.
+        // An orphan is nobody's descendant any more, and stays known; the pid of one that has gone
+        // may be a stranger's by now.
         self.known
             .retain(|&pid, started| process::started(pid) == *started);
         let roots: Vec<u32> = self.known.keys().copied().chain([pid]).collect();

@@ -31,6 +31,22 @@ impl Found {
     }
 }
 
+/// CPython 2.7, which is in no table: pyenv's, or the one that `cargo xtask test` unpacks.
+pub fn python2() -> Option<PathBuf> {
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let pyenv = pyenv.or_else(|| Some(std::env::home_dir()?.join(".pyenv")));
+    let versions = pyenv.and_then(|root| std::fs::read_dir(root.join("versions")).ok());
+    let theirs = versions
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .map(|version| version.join("bin/python2.7"));
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interpreters/bin");
+    theirs
+        .chain([unpacked.join("python2.7")])
+        .find(|path| path.exists())
+}
+
 /// Every interpreter under pyenv's versions folder, oldest first, Debian's, and those that
 /// `cargo xtask test` unpacks.
 pub fn interpreters() -> Vec<Found> {
