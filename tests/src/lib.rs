@@ -19,6 +19,7 @@ pub mod folded;
 pub mod gate;
 pub mod http;
 pub mod machine;
+pub mod off;
 pub mod pages;
 pub mod process;
 pub mod program;

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::checkpoint::{Believed, Checkpoints};
+use crate::checkpoint::{Believed, Checkpoint, Checkpoints};
 use crate::copies::Copied;
 use crate::gate::Gate;
 use crate::machine::{self, workload};
+use crate::off::{Off, places};
 use crate::pages::{self, Kind, PAGE, PageSet, Rss};
 use crate::process::{self, PATIENCE, wait_until};
 use crate::program::{Ended, Program};
@@ -73,15 +74,6 @@ pub struct Row {
 struct Last {
     pages: BTreeMap<u32, PageSet>,
     cow_bytes: BTreeMap<u32, u64>,
-}
-
-/// How far the tracer is off in one process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Off {
-    /// Its RSS less the kernel's, in pages: anon, file, shmem.
-    rss: [i64; 3],
-    /// Pages believed and not there, there and not believed, of another kind.
-    places: [u64; 3],
 }
 
 /// A program that is walked through.
@@ -165,6 +157,7 @@ impl<'a> Walk<'a> {
             for &pid in &live {
                 self.compare_process(&stop, pid, &truth, view.process(pid));
             }
+            self.find_ghosts(&stop, &view);
             let cow = view.processes.iter().map(|row| (row.pid, row.cow_bytes));
             self.last = Last {
                 cow_bytes: cow.collect(),
@@ -195,8 +188,8 @@ impl<'a> Walk<'a> {
         };
         let pid = pid.parse().unwrap_or_else(|e| panic!("{word:?}: {e}"));
         let stop = Stop { case, step, pid };
-        // An orphan is nobody's descendant any more, and stays known; the pid of one that has
-        // gone may be a stranger's by now.
+        // An orphan is nobody's descendant any more, and stays known; the pid of one that has gone
+        // may be a stranger's by now.
         self.known
             .retain(|&pid, started| process::started(pid) == *started);
         let roots: Vec<u32> = self.known.keys().copied().chain([pid]).collect();
@@ -283,6 +276,19 @@ impl<'a> Walk<'a> {
         self.off.insert(pid, off);
     }
 
+    /// Processes that have gone, and live as the tracer believes.
+    fn find_ghosts(&mut self, stop: &Stop, view: &Checkpoint) {
+        let row = &mut self.rows.last_mut().expect("a case has begun").1;
+        let gone = view.processes.iter().map(|row| row.pid);
+        for pid in gone.filter(|&pid| !process::alive(pid)) {
+            row.worst = [u64::MAX; 3];
+            let Stop { case, step, .. } = stop;
+            row.differences.push(format!(
+                "{case}/{step}: pid {pid} has gone and is believed to live"
+            ));
+        }
+    }
+
     fn known_off(&self, off: &BTreeMap<u32, Off>, pid: u32) -> Off {
         let known = off.get(&pid).or_else(|| off.get(&self.pid()));
         known.copied().unwrap_or_default()
@@ -356,69 +362,6 @@ fn wait_still(pid: u32) {
             })
             .then_some(())
     });
-}
-
-impl Off {
-    /// Pages of RSS and of places in which this is not what it was.
-    fn beyond(self, then: Off) -> [u64; 2] {
-        let rss = self.rss.iter().zip(then.rss);
-        let places = self.places.iter().zip(then.places);
-        [
-            rss.map(|(now, then)| now.abs_diff(then)).sum(),
-            places.map(|(now, then)| now.abs_diff(then)).sum(),
-        ]
-    }
-
-    fn of(believed: &Believed, rss: Rss, truth: &PageSet) -> Off {
-        let less = |got: u64, want: u64| (got.cast_signed() - want.cast_signed()) / PAGE as i64;
-        let pages = believed.pages();
-        let gone = pages.keys().filter(|page| !truth.contains_key(page));
-        let missing = truth.keys().filter(|page| !pages.contains_key(page));
-        let other = |page, kind| truth.get(page).is_some_and(|page| page.kind != kind);
-        let kind = pages.iter().filter(|&(page, &kind)| other(page, kind));
-        Off {
-            rss: [
-                less(believed.rss.anon, rss.anon),
-                less(believed.rss.file, rss.file),
-                less(believed.rss.shmem, rss.shmem),
-            ],
-            places: [gone.count(), missing.count(), kind.count()].map(|pages| pages as u64),
-        }
-    }
-}
-
-/// The mapping in which the first page differs, and the page.
-fn places(pid: u32, believed: &Believed, truth: &PageSet) -> String {
-    let pages = believed.pages();
-    let kind = |page| truth.get(page).map(|page| page.kind);
-    let mut all = pages.keys().chain(truth.keys());
-    let Some(page) = all.find(|page| pages.get(page).copied() != kind(page)) else {
-        return String::from("every page is right");
-    };
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let holds = |line: &&str| {
-        let mut ends = line.split([' ', '-']);
-        let mut end = || u64::from_str_radix(ends.next()?, 16).ok();
-        matches!((end(), end()), (Some(start), Some(end)) if (start..end).contains(&(page * PAGE)))
-    };
-    let mapping = maps.lines().find(holds).unwrap_or("no mapping");
-    format!(
-        "first {:#x} ({:?}, truly {:?}) in {mapping}",
-        page * PAGE,
-        pages.get(page),
-        kind(page)
-    )
-}
-
-impl std::fmt::Display for Off {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ([anon, file, shmem], [gone, missing, kind]) = (self.rss, self.places);
-        write!(
-            f,
-            "pages of RSS too many: anon {anon}, file {file}, shmem {shmem}; places: {gone} \
-             believed and not there, {missing} there and not believed, {kind} of another kind"
-        )
-    }
 }
 
 /// A program that was walked through.
