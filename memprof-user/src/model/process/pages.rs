@@ -93,10 +93,10 @@ impl Process {
                 continue;
             }
             // No release was missed when a thread touched a page after another one's call had
-            // begun to give it back and before it did; when a private file page is written and becomes an anonymous
-            // one in its place; nor when a child faults in a file page of its parent's: fork
-            // does not copy the page tables of files, and what it has of the others is not known
-            // before they were looked at.
+            // begun to give it back and before it did; when a private file page is written and
+            // becomes an anonymous one in its place; nor when a child faults in a file page of
+            // its parent's: fork does not copy the page tables of files, and what it has of the
+            // others is not known before they were looked at.
             let grown_in = start..start.saturating_add(bytes);
             let raced = self.may_be_going(&grown_in);
             let unsure = released.inherited && (guessed || self.just_forked);
