@@ -8,7 +8,7 @@ use crate::pages::{Kind, PAGE, PageSet};
 /// Bytes of pages that a process shared at the last stop and that have a frame of their own now.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Copied {
-    /// With one that is still there.
+    /// With one that is still there, and in a frame that nobody of them had.
     pub least: u64,
     /// With anybody. One that is about to end is said to have gone while it still has its pages
     /// (the tracepoint comes before exit_mm since Linux 6.16): whether a page that is written then
@@ -26,7 +26,8 @@ impl Copied {
     ) -> Option<Copied> {
         let was = before.get(&pid)?;
         let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-        // What the dead had is free to be a copy's.
+        // Content that moved has an old frame. So may a copy: what the dead had is free for it, and
+        // what the living gave back since.
         let mut taken: BTreeSet<u64> = BTreeSet::new();
         for (&holder, pages) in before {
             for page in pages.values() {
@@ -39,14 +40,16 @@ impl Copied {
         let mut copied = Copied::default();
         for (number, now) in after.get(&pid)? {
             let was = was.get(number).filter(|was| was.kind == Kind::Anon);
-            let Some(was) = was.filter(|_| now.kind == Kind::Anon && !taken.contains(&now.frame))
+            let Some(was) = was.filter(|was| now.kind == Kind::Anon && now.frame != was.frame)
             else {
                 continue;
             };
             let mut others = holders[&was.frame].iter().filter(|&&holder| holder != pid);
             if holders[&was.frame].len() > 1 {
+                let sure =
+                    !taken.contains(&now.frame) && others.any(|other| after.contains_key(other));
                 copied.most += PAGE;
-                copied.least += PAGE * u64::from(others.any(|other| after.contains_key(other)));
+                copied.least += PAGE * u64::from(sure);
             }
         }
         Some(copied)
@@ -69,15 +72,19 @@ mod tests {
     #[test]
     fn a_page_is_copied_when_its_frame_was_shared_and_is_new() {
         let before = BTreeMap::from([
-            (1, pages(&[10, 11, 12, 13])),
-            (2, pages(&[10, 11, 22, 23])),
+            (1, pages(&[10, 11, 12, 13, 14, 15])),
+            (2, pages(&[10, 11, 22, 23, 14])),
             (3, pages(&[30, 31, 32, 13])),
         ]);
-        // Page 0 is in a frame of the dead, page 1 was not written, page 2 was nobody else's, and
-        // page 3 was shared with the dead alone.
-        let after = BTreeMap::from([(1, pages(&[30, 11, 40, 41])), (2, pages(&[10, 11, 22, 23]))]);
+        // Page 0 is in a frame of the dead, page 1 was not written, page 2 was nobody else's, page
+        // 3 was shared with the dead alone, and page 4 has the frame of page 5, which has gone: a
+        // copy into it, or page 5 in another place.
+        let after = BTreeMap::from([
+            (1, pages(&[30, 11, 40, 41, 15])),
+            (2, pages(&[10, 11, 22, 23, 14])),
+        ]);
         let copied = Copied::between(1, &before, &after).expect("it was there");
-        assert_eq!((copied.least, copied.most), (PAGE, 2 * PAGE));
+        assert_eq!((copied.least, copied.most), (PAGE, 3 * PAGE));
         assert!(Copied::between(4, &before, &after).is_none());
     }
 }

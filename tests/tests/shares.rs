@@ -1,6 +1,11 @@
 //! Whose the bytes are: copied against grown, and each function's part.
 
+use std::process::Command;
+
+use memprof_tests::gate::Gate;
 use memprof_tests::machine::{self, require, workload};
+use memprof_tests::pages::{self, PAGE, PageSet};
+use memprof_tests::process;
 use memprof_tests::program::Program;
 use memprof_tests::session::Session;
 use memprof_tests::truth::{self, Growth, KIB, MIB, Tolerance, Worker};
@@ -18,6 +23,9 @@ const COW: Tolerance = Tolerance {
     percent: 2.0,
     floor: 0,
 };
+/// The area of copies_at_attach.py.
+const AREA_PAGES: u64 = (256 << 20) / PAGE;
+
 #[test]
 fn copies_after_fork_belong_to_who_writes_on_3_11() {
     copies("3.11");
@@ -31,6 +39,48 @@ fn copies_after_fork_belong_to_who_writes_on_3_12() {
 #[test]
 fn copies_after_fork_belong_to_who_writes_on_3_13() {
     copies("3.13");
+}
+
+/// What one process copies before the tracer has entered it leaves its pages to the others, which
+/// then write them without a copy.
+#[test]
+fn what_a_child_copies_during_the_attach_is_not_its_parents() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter("3.11")) else {
+        return;
+    };
+    let (ready, go) = (
+        Gate::new(session.dir(), "ready"),
+        Gate::new(session.dir(), "go"),
+    );
+    let mut command = Command::new(python);
+    command
+        .arg(workload("copies_at_attach.py"))
+        .args([ready.path(), go.path()]);
+    let program = Program::start(&mut command);
+    let address = ready.wait();
+    let tracer = session.attach(program.pid(), &[]);
+    go.open();
+    ready.wait();
+    let child = process::children(program.pid())[0];
+    process::wait_asleep(child);
+    let address: u64 = address.parse().expect("the area's address");
+    let area = address / PAGE..address / PAGE + AREA_PAGES;
+    let frame = |pages: &PageSet, number: &u64| pages.get(number).map(|page| page.frame);
+    let (parents, childs) = (pages::resident(program.pid()), pages::resident(child));
+    let is_shared = |number: &u64| frame(&parents, number) == frame(&childs, number);
+    let shared = area.filter(is_shared).count() as u64;
+    assert!((1..AREA_PAGES).contains(&shared), "{shared} pages");
+    go.open();
+    program.finish().expect_code(0);
+    tracer.finish().expect_code(0);
+    let report = session.report();
+    report.assert_nothing_lost();
+    let row = report.function("write_all", "copies_at_attach.py");
+    let process = &report.processes[0];
+    assert_eq!(row.cow, shared * PAGE, "{row:?} of {process:?}");
 }
 
 fn copies(version: &str) {
