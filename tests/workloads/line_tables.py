@@ -67,10 +67,7 @@ def deleted():
 
 @profile
 def comprehension():
-    KEEP.append([
-        b"c" * MiB  # here
-        for _ in range(24)
-    ])
+    KEEP.append([b"c" * MiB for _ in range(24)])  # here
 
 
 @profile
@@ -119,12 +116,17 @@ def mapped():
         area[offset:offset + MiB] = PAGES  # here
 
 
+def say(truth, before):
+    text = json.dumps({"pid": os.getpid(), "truth": truth, "rss_before": before, "rss_after": rss()})
+    # In one piece: the workers write to one pipe.
+    os.write(sys.stdout.fileno(), (text + "\n").encode())
+
+
 def worker():
     before = rss()
     work()
-    print(json.dumps({"pid": os.getpid(), "truth": {"work": {"gross": rss() - before, "net": rss() - before}},
-                      "rss_before": before, "rss_after": rss()}))
-    sys.stdout.flush()
+    grown = {"gross": rss() - before, "net": rss() - before}
+    say({"work": grown}, before)
     os._exit(0)
 
 
@@ -148,8 +150,7 @@ def main():
     for func in (transient, deleted, comprehension, recursive, decorated, in_thread, mapped):
         measured(func)
     TRUTH["thread_body"] = TRUTH["in_thread"]
-    print(json.dumps({"pid": os.getpid(), "truth": TRUTH, "rss_before": before, "rss_after": rss()}))
-    sys.stdout.flush()
+    say(TRUTH, before)
 
 
 if __name__ == "__main__":

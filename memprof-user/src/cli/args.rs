@@ -250,9 +250,10 @@ pub struct LinesArgs {
         short = 'n',
         value_name = "TABLES",
         default_value_t = 5,
-        conflicts_with = "functions"
+        conflicts_with = "functions",
+        value_parser = clap::value_parser!(u16).range(1..)
     )]
-    pub tables: usize,
+    pub tables: u16,
     /// Folder that has the source files, wherever the target had them
     #[arg(long, value_name = "DIR")]
     pub source_root: Option<PathBuf>,

@@ -28,7 +28,7 @@ pub fn main(args: LinesArgs) -> Result<ExitCode> {
     }
     let lines = Lines::new(&profile);
     let functions = match args.functions.is_empty() {
-        true => lines.largest(args.tables),
+        true => lines.largest(args.tables.into()),
         false => lines.named(&args.functions, &file)?,
     };
     let tables: Vec<LineTable<'_>> = functions

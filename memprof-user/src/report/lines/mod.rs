@@ -49,7 +49,7 @@ pub struct LineTable<'a> {
     pub function: Place<FunctionKey<'a>>,
     /// Where the text comes from.
     pub source: Option<PathBuf>,
-    /// In order; every line of the function when there is text, else those with growth.
+    /// Every line of the function when there is text, then what has growth and no text.
     pub rows: Vec<Row>,
     /// What the reader should know of the text. Not escaped.
     pub notes: Vec<String>,
@@ -151,23 +151,21 @@ impl<'a> Lines<'a> {
         let last = end.map_or(last_known, |end| end.max(last_known));
         let mut figures = self.figures(&key, first..=last);
         let unknown = figures.remove(&0);
-        let mut rows: Vec<Row> = match &source {
-            Some(source) => (first..=last)
-                .map(|line| Row {
-                    line: Some(line),
-                    figures: figures.get(&line).copied(),
-                    text: source.line(line).map(str::to_owned),
-                })
-                .collect(),
-            None => figures
-                .into_iter()
-                .map(|(line, figures)| Row {
-                    line: Some(line),
-                    figures: Some(figures),
-                    text: None,
-                })
-                .collect(),
-        };
+        let mut rows = Vec::new();
+        if let Some(source) = &source {
+            // Numbers of a damaged capture are not to be trusted: no more rows than lines.
+            let in_file = (first..=last).take_while(|&line| source.line(line).is_some());
+            rows.extend(in_file.map(|line| Row {
+                line: Some(line),
+                figures: figures.remove(&line),
+                text: source.line(line).map(str::to_owned),
+            }));
+        }
+        rows.extend(figures.into_iter().map(|(line, figures)| Row {
+            line: Some(line),
+            figures: Some(figures),
+            text: None,
+        }));
         if unknown.is_some() {
             rows.push(Row {
                 line: None,
@@ -231,17 +229,13 @@ fn is_inside(function: &Function, key: &FunctionKey<'_>, lines: &RangeInclusive<
     if function.file != key.file {
         return false;
     }
-    if function.name == key.function && function.first_line == key.line {
+    let itself = function.name == key.function && function.first_line == key.line;
+    if itself || key.function == "<module>" {
         return true;
     }
-    let begins_later = function.first_line > *lines.start();
     // On the very line of a `def` stand the code of a short function, and that of its decorators.
-    let in_line = function.name.starts_with('<')
-        || function
-            .name
-            .strip_prefix(key.function)
-            .is_some_and(|rest| rest.starts_with(".<locals>."));
-    key.function == "<module>"
-        || begins_later && lines.contains(&function.first_line)
-        || in_line && function.first_line == *lines.start()
+    let rest = function.name.strip_prefix(key.function);
+    let nested = rest.is_some_and(|rest| rest.starts_with(".<locals>."));
+    let unnamed = function.name.starts_with('<') && function.name != "<module>";
+    lines.contains(&function.first_line) && (function.first_line > key.line || nested || unnamed)
 }

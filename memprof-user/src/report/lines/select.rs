@@ -138,6 +138,11 @@ fn split(name: &str) -> Vec<String> {
 
 /// `/srv/app/__init__.py` and `View.get` → srv, app, View, get.
 fn parts(key: &FunctionKey<'_>) -> Vec<String> {
+    // A module in the interpreter itself: `<frozen importlib._bootstrap>`.
+    let frozen = key.file.strip_prefix("<frozen ");
+    if let Some(module) = frozen.and_then(|rest| rest.strip_suffix('>')) {
+        return [split(module), split(key.function)].concat();
+    }
     let path = Path::new(key.file);
     let path = match path.extension() {
         Some(extension) if extension == "py" => path.with_extension(""),
@@ -206,6 +211,7 @@ mod tests {
         assert!(matches("f.<locals>.g", "x.py", "f.<locals>.g"));
         assert!(matches("x.<lambda>", "x.py", "<lambda>"));
         assert!(matches("<string>.f", "<string>", "f"));
+        assert!(matches("a.b.f", "<frozen a.b>", "f"));
     }
 
     #[test]

@@ -54,6 +54,9 @@ fn untouched(mapped: &Mapped) -> u64 {
 /// `precision` decimals.
 pub fn text(lines: &Lines<'_>, tables: &[LineTable<'_>], precision: usize) -> String {
     let mut text = String::new();
+    if tables.is_empty() {
+        text.push_str("No Python function made anything resident during the trace.\n");
+    }
     for table in tables {
         text.push_str(&one(table, precision));
         text.push('\n');
