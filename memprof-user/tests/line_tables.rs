@@ -95,6 +95,7 @@ fn the_tables_have_their_golden_file() {
     service.lines.splice(0..0, vec![String::new(); 39]);
     service.modified_epoch_s = profile.started_epoch_s + 1.0;
     let mut module = source("/srv/venv/bin/gunicorn", &"# a long file\n".repeat(300));
+    module.lines[0] = "#!/usr/bin/python3".to_owned();
     module.lines[150] = "x = 1".to_owned();
     let tables = [
         table(&lines, "service.second", Ok(service)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use memprof_tests::errors::expect_error;
+use memprof_tests::gate::Gate;
 use memprof_tests::line_tables::{JsonTables, MEMORY_PROFILER, TextTable, text_tables};
 use memprof_tests::machine::{self, require, workload};
 use memprof_tests::program::Program;
@@ -361,4 +362,105 @@ fn what_is_no_function_and_no_capture_is_told() {
         "{}",
         frozen.stdout
     );
+}
+
+/// Code out of an archive, out of a string, and with names that somebody chose to do harm.
+const ODD: &str = r#"
+import sys
+sys.path.insert(0, sys.argv[1])
+import packed
+KEEP = [packed.from_archive()]
+exec("def from_string():\n    KEEP.append(b's' * (40 << 20))\nfrom_string()")
+def harm():
+    KEEP.append(b"h" * (40 << 20))
+for file in ("/dev/zero", sys.argv[2], "/etc/\x1b[2J\n../passwd"):
+    code = harm.__code__.replace(co_name="x\x1b[2J\u202ey", co_qualname="x\x1b[2J\u202ey", co_filename=file)
+    exec(code)
+exec(compile("KEEP.append(b'm' * (40 << 20))", "/etc/passwd", "exec"))
+"#;
+
+#[test]
+fn code_without_a_file_and_hostile_names_do_no_harm() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter("3.13")) else {
+        return;
+    };
+    let packed = "def from_archive():\n    return b'a' * (40 << 20)\n";
+    std::fs::write(session.file("packed.py"), packed).expect("a source");
+    let mut zip = Command::new(&python);
+    zip.args(["-m", "zipfile", "-c", "packed.zip", "packed.py"]);
+    Program::start(zip.current_dir(session.dir()))
+        .finish()
+        .expect_code(0);
+    std::fs::remove_file(session.file("packed.py")).expect("the source");
+    // A FIFO that nobody writes to: opening it would wait for ever.
+    let fifo = Gate::new(session.dir(), "fifo.py");
+    let python = python.to_string_lossy();
+    session.run(&[
+        "run",
+        "-o",
+        "out",
+        "--",
+        &python,
+        "-c",
+        ODD,
+        "packed.zip",
+        fifo.path(),
+    ]);
+    let archive = session
+        .run(&["lines", "out.memprof", "--func", "packed.from_archive"])
+        .stdout;
+    assert!(
+        archive.contains("note: the source is inside packed.zip: unpack it"),
+        "{archive}"
+    );
+    assert!(archive.contains("\n     2   40."), "{archive}");
+    std::fs::write(session.file("packed.py"), packed).expect("a source");
+    let unpacked = [
+        "lines",
+        "out.memprof",
+        "--func",
+        "from_archive",
+        "--source-root",
+        ".",
+    ];
+    let unpacked = session.run(&unpacked).stdout;
+    assert!(
+        unpacked.contains("return b'a' * (40 << 20)\n"),
+        "{unpacked}"
+    );
+    let string = session
+        .run(&["lines", "out.memprof", "--func", "<string>.from_string"])
+        .stdout;
+    assert!(
+        string.contains("note: the code did not come from a file"),
+        "{string}"
+    );
+    let harm = session
+        .run(&[
+            "lines",
+            "out.memprof",
+            "--func",
+            "x*y",
+            "--source-root",
+            "/etc",
+        ])
+        .stdout;
+    assert_eq!(
+        harm.matches("Function: x\\u{1b}[2J\\u{202e}y\n").count(),
+        3,
+        "{harm}"
+    );
+    assert_eq!(harm.matches("not a regular file").count(), 2, "{harm}");
+    let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+    assert!(!harm.contains(steers), "{harm:?}");
+    let module = session
+        .run(&["lines", "out.memprof", "--func", "passwd.<module>"])
+        .stdout;
+    for text in [harm, module] {
+        assert!(text.contains("has no such function"), "{text}");
+        assert!(!text.contains("root:"), "another file: {text}");
+    }
 }

@@ -20,6 +20,8 @@ impl Source {
         let mut logical = Logical::new(self.lines.get(first_index..)?);
         let plain = name.rsplit('.').next().unwrap_or(name);
         let last = match plain {
+            // The path comes from the target: a `def` is its own evidence, a module could be any file.
+            _ if plain.starts_with('<') && !self.is_python() => return None,
             "<module>" => self.lines.len().checked_sub(first_index + 1)?,
             "<lambda>" if !self.lines.get(first_index)?.contains("lambda") => return None,
             // A lambda or a comprehension ends at the latest where its statement does.
@@ -34,6 +36,18 @@ impl Source {
             }
         };
         u32::try_from(first_index + last + 1).ok()
+    }
+
+    /// By its name, or by the first lines of a script.
+    fn is_python(&self) -> bool {
+        let named = self.path.extension();
+        let named = named.is_some_and(|extension| extension == "py" || extension == "pyw");
+        named
+            || self
+                .lines
+                .iter()
+                .take(2)
+                .any(|line| line.contains("python"))
     }
 }
 
@@ -168,6 +182,7 @@ mod tests {
 
     fn source(text: &str) -> Source {
         Source {
+            path: "x.py".into(),
             lines: text.lines().map(str::to_owned).collect(),
             ..Source::default()
         }
