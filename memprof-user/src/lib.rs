@@ -18,6 +18,7 @@ pub mod report;
 pub mod session;
 pub mod sink;
 pub mod snapshot;
+pub mod source;
 pub mod target;
 
 pub use error::{Error, Exit, Result};

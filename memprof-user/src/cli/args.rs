@@ -27,6 +27,8 @@ pub enum Verb {
     Attach(AttachArgs),
     /// Who made memory grow, from a capture
     Report(ReportArgs),
+    /// memory_profiler's table for any function of a capture, line by line
+    Lines(LinesArgs),
     /// A flame graph from a capture
     Flamegraph(FlamegraphArgs),
     /// The memory and the Python stacks of running processes, once, without tracing
@@ -232,6 +234,45 @@ pub struct ReportArgs {
     /// Only this process
     #[arg(long)]
     pub pid: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct LinesArgs {
+    /// The capture, BASE.memprof [default: the last mprofile_*.memprof here]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Only this function: the end of module.qualname, or a glob ('views.*'); repeatable
+    /// [default: those that still hold most]
+    #[arg(long = "func", value_name = "NAME")]
+    pub functions: Vec<String>,
+    /// Tables, when no function is named
+    #[arg(
+        short = 'n',
+        value_name = "TABLES",
+        default_value_t = 5,
+        conflicts_with = "functions",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub tables: u16,
+    /// Folder that has the source files, wherever the target had them
+    #[arg(long, value_name = "DIR")]
+    pub source_root: Option<PathBuf>,
+    /// Only this process
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Decimals of a MiB
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u8).range(..=9))]
+    pub precision: u8,
+    /// For scripts: stable keys, bytes
+    #[arg(long)]
+    pub json: bool,
+    /// Write to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 mod args;
 mod doctor;
 mod flamegraph;
+mod lines;
 mod outputs;
 mod report;
 mod run;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
         Verb::Attach(args) => trace::attach(args),
         Verb::Run(args) => run::main(args),
         Verb::Report(args) => report::main(args),
+        Verb::Lines(args) => lines::main(args),
         Verb::Flamegraph(args) => flamegraph::main(args),
         Verb::Snapshot(args) => snapshot::main(args),
         Verb::Doctor(args) => doctor::main(args),

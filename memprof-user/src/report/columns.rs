@@ -110,9 +110,36 @@ pub fn keep_end(text: &str, width: usize) -> String {
     kept.into_iter().rev().collect()
 }
 
+/// Cells between two tab stops of a terminal.
+const TAB: usize = 8;
+
+/// `text` with blanks up to the next tab stop for each tab.
+pub fn expand_tabs(text: &str) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    let mut column = 0;
+    for character in text.chars() {
+        let blanks = TAB - column % TAB;
+        match character {
+            '\t' => expanded.extend(std::iter::repeat_n(' ', blanks)),
+            character => expanded.push(character),
+        }
+        column += match character {
+            '\t' => blanks,
+            character => cells(character),
+        };
+    }
+    expanded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tab_goes_to_the_next_stop() {
+        assert_eq!(expand_tabs("\ta\tb"), "        a       b");
+        assert_eq!(expand_tabs("ラー\tb"), "ラー    b");
+    }
 
     #[test]
     fn wide_characters_count_two_cells() {

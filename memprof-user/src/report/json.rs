@@ -9,7 +9,7 @@ use super::verdict::reconciliation;
 use crate::model::{ByPageKind, LossTotals, Process, Profile, Reconciled, Share};
 
 /// Version of the keys.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 /// The report of `profile` as JSON. Names are as the target gave them.
 pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
@@ -91,7 +91,7 @@ fn line(place: &Place<LineKey<'_>>) -> Value {
     row
 }
 
-fn amounts<K>(row: &mut Value, place: &Place<K>) {
+pub(super) fn amounts<K>(row: &mut Value, place: &Place<K>) {
     for (prefix, amounts) in [("", &place.total), ("self_", &place.own)] {
         for (name, bytes) in [
             ("net", amounts.net),
@@ -200,7 +200,7 @@ fn mark(mark: &MarkSummary<'_>) -> Value {
     })
 }
 
-fn loss(loss: &LossTotals) -> Value {
+pub(super) fn loss(loss: &LossTotals) -> Value {
     let mut other = serde_json::Map::new();
     for (name, count) in &loss.other {
         other.insert(name.clone(), (*count).into());

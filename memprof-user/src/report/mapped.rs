@@ -7,7 +7,7 @@ use crate::sink::{View, escape};
 
 /// Untouched address space that is worth a sentence. It costs next to nothing; less than this is
 /// what any interpreter has in arenas and libraries.
-const WORTH_TELLING_BYTES: u64 = 64 << 20;
+pub const WORTH_TELLING_BYTES: u64 = 64 << 20;
 
 /// The head of the column; None when the table has none: nothing was asked for, or the view tells
 /// of another moment.

@@ -8,6 +8,7 @@ mod filter;
 mod human;
 mod json;
 mod kinds;
+pub mod lines;
 mod mapped;
 mod tally;
 mod text;

@@ -1,5 +1,6 @@
 //! What a profile adds up to: by process, function, line, and kind of owner.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::AddAssign;
@@ -21,6 +22,8 @@ pub struct Amounts {
     pub peak: u64,
     /// Stopped being shared after fork.
     pub cow: u64,
+    /// Growth events: no bytes, but what these bytes came in.
+    pub events: u64,
     /// Address space that was asked for, see [`Mapped`].
     pub mapped: Mapped,
 }
@@ -69,6 +72,7 @@ impl Amounts {
             net: View::Net.weight(owner),
             peak: View::Peak.weight(owner),
             cow: View::Cow.weight(owner),
+            events: owner.events,
             mapped: Mapped::of(owner),
         }
     }
@@ -86,7 +90,8 @@ impl Amounts {
 
     /// Nothing under any view.
     pub fn is_zero(&self) -> bool {
-        *self == Amounts::default()
+        let bytes = Amounts { events: 0, ..*self };
+        bytes == Amounts::default()
     }
 }
 
@@ -98,6 +103,7 @@ impl AddAssign for Amounts {
             (&mut self.net, other.net),
             (&mut self.peak, other.peak),
             (&mut self.cow, other.cow),
+            (&mut self.events, other.events),
             (&mut self.mapped.net, other.mapped.net),
             (&mut self.mapped.gross, other.mapped.gross),
             (&mut self.mapped.reserved, other.mapped.reserved),
@@ -234,7 +240,7 @@ impl<'a> Tally<'a> {
     /// Adds `profile` up; functions and lines are ranked by `view`.
     pub fn new(profile: &'a Profile, view: View) -> Tally<'a> {
         let mut processes = vec![Default::default(); profile.processes.len()];
-        let mut stacks = vec![Amounts::default(); profile.stacks.len()];
+        let stacks = by_stack(profile);
         let mut accounting = Accounting::default();
         let mut amounts = Amounts::default();
         for owner in &profile.owners {
@@ -245,9 +251,6 @@ impl<'a> Tally<'a> {
                 let (sum, whose): (&mut Amounts, &mut Accounting) = (sum, whose);
                 *sum += bytes;
                 whose.add(owner);
-            }
-            if let Some(stack) = stacks.get_mut(owner.stack as usize) {
-                *stack += bytes;
             }
         }
         Tally {
@@ -285,8 +288,19 @@ fn line_key(profile: &Profile, frame: u32) -> Option<LineKey<'_>> {
     })
 }
 
+/// The bytes of each stack, in the profile's order.
+pub(super) fn by_stack(profile: &Profile) -> Vec<Amounts> {
+    let mut stacks = vec![Amounts::default(); profile.stacks.len()];
+    for owner in &profile.owners {
+        if let Some(stack) = stacks.get_mut(owner.stack as usize) {
+            *stack += Amounts::of(owner);
+        }
+    }
+    stacks
+}
+
 /// Gives each stack's bytes to every place on it, ranked by `view`, then by name.
-fn places<'a, K: Copy + Eq + Hash + Ord>(
+pub(super) fn places<'a, K: Copy + Eq + Hash + Ord>(
     profile: &'a Profile,
     stacks: &[Amounts],
     view: View,
@@ -332,6 +346,14 @@ fn places<'a, K: Copy + Eq + Hash + Ord>(
         rank(b).cmp(&rank(a)).then(a.key.cmp(&b.key))
     });
     places
+}
+
+/// Who made it comes before who called: by the frame on top, then by the total.
+pub(super) fn by_own<K: Copy>(places: &[Place<K>], view: View) -> Vec<Place<K>> {
+    let mut ranked = places.to_vec();
+    // Stable: equals keep the order by total.
+    ranked.sort_by_key(|place| Reverse(place.own.under(view)));
+    ranked
 }
 
 fn marks(profile: &Profile) -> Vec<MarkSummary<'_>> {

@@ -4,7 +4,7 @@ use super::columns::{Column, Table, keep_end};
 use super::human::size;
 use super::kinds::{FileRow, KindRow};
 use super::mapped;
-use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally};
+use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally, by_own};
 use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
 use crate::model::Profile;
@@ -202,14 +202,6 @@ fn ranked_cells<K>(tally: &Tally<'_>, views: &[View], place: &Place<K>) -> Vec<S
         .chain(mapped)
         .map(size)
         .collect()
-}
-
-/// Who made it comes before who called: by the frame on top, then by the total.
-fn by_own<K: Copy>(places: &[Place<K>], view: View) -> Vec<Place<K>> {
-    let mut ranked = places.to_vec();
-    // Stable: equals keep the order by total.
-    ranked.sort_by_key(|place| std::cmp::Reverse(place.own.under(view)));
-    ranked
 }
 
 fn functions(tally: &Tally<'_>, view: View, rows: usize) -> String {
