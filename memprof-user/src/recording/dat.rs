@@ -270,6 +270,10 @@ impl Parser {
             return None;
         }
         let mut recording = self.recording;
+        // Our writer's way to keep matplotlib from reading a formula.
+        if let (Some(_), Some(command)) = (&recording.metric, &mut recording.command) {
+            *command = command.replace("\\$", "$");
+        }
         if let Some((pid, role)) = self.main_role {
             recording.main.label = pid.to_string();
             recording.main.pid = Some(pid);
@@ -324,11 +328,9 @@ fn call(words: &[&str]) -> Option<Numbers> {
     };
     let end = Point {
         bytes: mib(numbers[2])?,
-        epoch_s: epoch(numbers[3])?,
+        // A clock may have been set back meanwhile.
+        epoch_s: epoch(numbers[3])?.max(begin.epoch_s),
     };
-    if end.epoch_s < begin.epoch_s {
-        return None;
-    }
     let mut call = Call {
         begin,
         end,

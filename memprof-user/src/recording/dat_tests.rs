@@ -77,7 +77,6 @@ fn what_mprof_dies_of_costs_a_line_at_most() {
         ("FUNC app.f\n", 1),
         ("FUNC app.f 1 2 3\n", 1),
         ("FUNC 1 2 3 4\n", 1),
-        ("FUNC app.f 1 1700000001 1 1700000000 0\n", 1), // ends before it begins
         ("FUNC app.f 1 1700000000 1 1700000001 deep\n", 1),
         ("FUNC app.f 1 1700000000 1 1700000001 -1\n", 1),
         ("\u{fffd}\u{0}\u{1b}[2J\n", 1),
@@ -132,9 +131,16 @@ fn a_name_with_blanks_or_numbers_is_a_name() {
 }
 
 #[test]
+fn a_call_over_which_the_clock_was_set_back_has_no_length() {
+    let read = recording("FUNC app.f 1 1700000001 2 1700000000 0\n");
+    assert_eq!(read.calls[0].duration_s(), 0.0);
+    assert_eq!(read.calls[0].growth_bytes(), MIB);
+}
+
+#[test]
 fn our_own_records_are_read() {
     let read = recording(
-        "CMDLINE gunicorn\n\
+        "CMDLINE sh -c '\\$A \\$B'\n\
          # SERIES metric=pss include_children=yes\n\
          # ROLE MEM 100 gunicorn: master [app]\n\
          # ROLE CHLD 101 gunicorn: worker [app]\n\
@@ -146,6 +152,7 @@ fn our_own_records_are_read() {
          # FUNC 101/app.leaf 1 1700000000 2 1700000001 2 pid=101 rss0=5 rss1=2\n\
          # LOSS events_lost=0 stacks_truncated=3 stacks_failed=0 late_flushes=2\n",
     );
+    assert_eq!(read.command.as_deref(), Some("sh -c '$A $B'"));
     assert_eq!(read.metric.as_deref(), Some("pss"));
     assert!(read.includes_children);
     assert_eq!(read.main.pid, Some(100));

@@ -73,6 +73,29 @@ impl<W: Write> DatWriter<W> {
         writeln!(self.out, "CMDLINE {command}")
     }
 
+    /// What mprof has no place for, as comments: what the values are, and whose the series are.
+    /// `processes` are pid, role, and whether MEM is its series.
+    pub fn series<'a>(
+        &mut self,
+        processes: impl Iterator<Item = (u32, &'a str, bool)>,
+    ) -> io::Result<()> {
+        let metric = match self.options.metric {
+            Metric::Rss => "rss",
+            Metric::Pss => "pss",
+            Metric::Uss => "uss",
+        };
+        let tree = match self.options.include_children {
+            true => "yes",
+            false => "no",
+        };
+        writeln!(self.out, "# SERIES metric={metric} include_children={tree}")?;
+        for (pid, role, is_main) in processes {
+            let keyword = if is_main { "MEM" } else { "CHLD" };
+            writeln!(self.out, "# ROLE {keyword} {pid} {}", escape::line(role))?;
+        }
+        Ok(())
+    }
+
     /// One sampling of all processes: the first target, and the others by pid. Once the first
     /// target has gone (`main` is None) there is no MEM line but under `include_children`.
     pub fn sample(
@@ -162,6 +185,12 @@ fn mib(bytes: u64) -> f64 {
 pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io::Result<()> {
     let mut dat = DatWriter::new(out, options);
     dat.cmdline(&profile.command)?;
+    let main = main_process(profile);
+    let told = told(profile, main);
+    let processes = (0..).zip(&profile.processes).zip(told);
+    dat.series(processes.filter_map(|((index, process), told)| {
+        told.then_some((process.pid, process.role.as_str(), index == main))
+    }))?;
     let sweeps = sweeps(profile);
     for sweep in &sweeps {
         dat.sample(sweep.epoch_s, sweep.main, &sweep.children)?;
@@ -169,6 +198,25 @@ pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io:
     marks(profile, &sweeps, &mut dat)?;
     dat.finish(&profile.loss)?;
     Ok(())
+}
+
+/// The main process of samples; without any, the first.
+fn main_process(profile: &Profile) -> u32 {
+    let main = profile.samples.iter().find(|sample| sample.main);
+    main.map_or(0, |sample| sample.process)
+}
+
+/// Which processes the file has lines of. Thousands may have ended unseen.
+fn told(profile: &Profile, main: u32) -> Vec<bool> {
+    let mut told = vec![false; profile.processes.len()];
+    let samples = profile.samples.iter().map(|sample| sample.process);
+    let marks = profile.marks.iter().map(|mark| mark.process);
+    for process in samples.chain(marks).chain([main]) {
+        if let Some(told) = told.get_mut(process as usize) {
+            *told = true;
+        }
+    }
+    told
 }
 
 /// The samples of all processes at one time.
@@ -240,9 +288,7 @@ fn marks<W: Write>(profile: &Profile, sweeps: &[Sweep], dat: &mut DatWriter<W>) 
     let kept = largest(&profile.marks);
     let series = Series::new(sweeps, dat.options.include_children);
     let bands = bands(profile);
-    // The main process of samples; without any, the first.
-    let main = profile.samples.iter().find(|sample| sample.main);
-    let main = main.map_or(0, |sample| sample.process);
+    let main = main_process(profile);
     for (mark, kept) in profile.marks.iter().zip(kept) {
         let Some(process) = profile.processes.get(mark.process as usize) else {
             continue;
