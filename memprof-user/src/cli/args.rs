@@ -31,6 +31,14 @@ pub enum Verb {
     Lines(LinesArgs),
     /// A flame graph from a capture
     Flamegraph(FlamegraphArgs),
+    /// The recordings in this folder, with their numbers
+    List,
+    /// The highest memory of a recording, and of each child
+    Peak(PeakArgs),
+    /// Remove recordings, with all files of the same run
+    Rm(RmArgs),
+    /// Remove all recordings of this folder that have default names
+    Clean(CleanArgs),
     /// The memory and the Python stacks of running processes, once, without tracing
     Snapshot(SnapshotArgs),
     /// What this kernel, these privileges and this Python allow, and what mends it
@@ -301,6 +309,33 @@ pub struct FlamegraphArgs {
     /// Replace a file that exists
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct PeakArgs {
+    /// Only while this function ran: module.qualname, or its end from a dot on
+    #[arg(long, value_name = "NAME")]
+    pub func: Option<String>,
+    /// Files (.dat, mprof's too, or .memprof) or numbers from list [default: the last]
+    #[arg(value_name = "FILE|N", allow_negative_numbers = true)]
+    pub recordings: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct RmArgs {
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Numbers from list (-1 is the last) or files
+    #[arg(value_name = "N|FILE", required = true, allow_negative_numbers = true)]
+    pub recordings: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct CleanArgs {
+    /// Tell what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Args, Debug)]

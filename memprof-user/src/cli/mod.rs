@@ -4,8 +4,11 @@ mod args;
 mod doctor;
 mod flamegraph;
 mod lines;
+mod list;
 mod outputs;
+mod peak;
 mod report;
+mod rm;
 mod run;
 mod snapshot;
 mod trace;
@@ -33,6 +36,10 @@ pub fn main() -> ExitCode {
         Verb::Lines(args) => lines::main(args),
         Verb::Flamegraph(args) => flamegraph::main(args),
         Verb::Snapshot(args) => snapshot::main(args),
+        Verb::List => list::main(),
+        Verb::Peak(args) => peak::main(args),
+        Verb::Rm(args) => rm::main(args),
+        Verb::Clean(args) => rm::clean(args),
         Verb::Doctor(args) => doctor::main(args),
     };
     result.unwrap_or_else(|error| {

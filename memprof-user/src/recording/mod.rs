@@ -1,14 +1,21 @@
 //! A recording looked at afterwards: memory over time and the calls of marked functions, from a
 //! `.dat` (mprof's or ours) or from a capture. What `plot`, `peak` and `list` work from.
 //!
-//! [`dat`] and [`profile`] make a [`Recording`] and do no I/O; [`open()`] knows files.
+//! [`dat`] and [`profile`] make a [`Recording`] and do no I/O; [`open()`] knows files, [`Folder`]
+//! which there are, and [`Removal`] what goes with them.
 
 mod dat;
+mod folder;
 mod open;
+mod peak;
 mod profile;
+mod removal;
 
 pub use dat::{is_dat, read as read_dat};
+pub use folder::{Folder, stamp};
 pub use open::open;
+pub use peak::Peaks;
+pub use removal::Removal;
 
 use std::fmt;
 
