@@ -123,7 +123,10 @@ fn the_last_by_name_is_meant_when_none_is_named() {
     let dir = folder();
     let folder = Folder::read(dir.path()).unwrap();
     let last = dir.path().join("mprofile_20260102030406.dat");
-    assert_eq!(folder.select(&[], "peak").unwrap(), [last.clone()]);
+    assert_eq!(
+        folder.select(&[], "peak").unwrap(),
+        std::slice::from_ref(&last)
+    );
     let own = dir.path().join("own.dat");
     let words = ["-1", "2"].map(PathBuf::from);
     let words = [&words[..], &[own.clone(), last.clone()]].concat();

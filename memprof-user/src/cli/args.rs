@@ -1,5 +1,7 @@
 //! What can be typed. Parsed here, resolved by each verb.
 
+mod recordings;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::session::{OnTrigger, SessionOptions, Trigger, bytes};
 use crate::sink::{DatOptions, Metric, View};
+
+pub use recordings::{CleanArgs, PeakArgs, RmArgs};
 
 /// Which Python function, on which line, in which forked worker, made RSS grow.
 #[derive(Parser, Debug)]
@@ -68,15 +72,19 @@ pub struct AttachArgs {
 pub struct RunArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// End the trace after so many seconds; the program goes on
-    #[arg(short, long, value_name = "SEC", value_parser = seconds)]
-    pub timeout: Option<Duration>,
     /// Exit with the program's exit code
     #[arg(short = 'E', long)]
     pub exit_code: bool,
-    /// Interpreter for a FILE.py
-    #[arg(long, value_name = "EXE", default_value = "python3")]
-    pub python: OsString,
+    /// Interpreter for a FILE.py [default: python3]; without EXE, as for mprof: run a script or a
+    /// module with Python
+    #[arg(long, value_name = "EXE", num_args = 0..=1, require_equals = true)]
+    pub python: Option<Option<OsString>>,
+    /// Run a FILE.py as any other program
+    #[arg(long, conflicts_with = "python")]
+    pub nopython: bool,
+    /// mprof's way to say attach: CMD is a pid or a name
+    #[arg(short, long, conflicts_with_all = ["exit_code", "as_user", "python", "nopython"])]
+    pub attach: bool,
     /// Run the program as the user who called sudo
     #[arg(long)]
     pub as_user: bool,
@@ -96,6 +104,9 @@ pub struct CommonArgs {
     /// End the trace after so many seconds
     #[arg(short, long, value_name = "SEC", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// mprof's name for --duration; a program that runs goes on
+    #[arg(short, long, value_name = "SEC", value_parser = seconds)]
+    pub timeout: Option<Duration>,
     /// Time between two samples of RSS
     #[arg(short = 'T', long, value_name = "SEC", default_value = "0.1", value_parser = seconds)]
     pub interval: Duration,
@@ -159,7 +170,10 @@ impl CommonArgs {
     /// What the session needs of this.
     pub fn session(&self) -> SessionOptions {
         SessionOptions {
-            duration: self.duration,
+            duration: match (self.duration, self.timeout) {
+                (Some(duration), Some(timeout)) => Some(duration.min(timeout)),
+                (duration, timeout) => duration.or(timeout),
+            },
             interval: self.interval,
             metric: self.metric(),
             follow: !self.no_follow,
@@ -196,7 +210,7 @@ pub enum MetricArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum BackendArg {
-    #[value(name = "psutil")]
+    #[value(name = "psutil", alias = "posix")]
     Psutil,
     #[value(name = "psutil_pss")]
     PsutilPss,
@@ -309,33 +323,6 @@ pub struct FlamegraphArgs {
     /// Replace a file that exists
     #[arg(long)]
     pub force: bool,
-}
-
-#[derive(Args, Debug)]
-pub struct PeakArgs {
-    /// Only while this function ran: module.qualname, or its end from a dot on
-    #[arg(long, value_name = "NAME")]
-    pub func: Option<String>,
-    /// Files (.dat, mprof's too, or .memprof) or numbers from list [default: the last]
-    #[arg(value_name = "FILE|N", allow_negative_numbers = true)]
-    pub recordings: Vec<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub struct RmArgs {
-    /// Tell what would be removed, and remove nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Numbers from list (-1 is the last) or files
-    #[arg(value_name = "N|FILE", required = true, allow_negative_numbers = true)]
-    pub recordings: Vec<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub struct CleanArgs {
-    /// Tell what would be removed, and remove nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 #[derive(Args, Debug)]

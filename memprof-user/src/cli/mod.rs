@@ -7,6 +7,8 @@ mod lines;
 mod list;
 mod outputs;
 mod peak;
+mod program;
+mod python_option;
 mod report;
 mod rm;
 mod run;
@@ -16,15 +18,21 @@ mod trace;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::error::{Error, Exit, Result};
 use args::{Cli, Verb};
 
 /// Parses the command line, runs the verb, and says how it went.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut definition = Cli::command();
+    definition.build();
+    let words = match definition.find_subcommand("run") {
+        Some(run) => python_option::settle(std::env::args_os(), run),
+        None => std::env::args_os().collect(),
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
