@@ -386,6 +386,23 @@ mod tests {
     }
 
     #[test]
+    fn backends_of_mprof_are_metrics() {
+        for (backend, metric) in [
+            ("psutil", Metric::Rss),
+            ("posix", Metric::Rss),
+            ("psutil_pss", Metric::Pss),
+            ("psutil_uss", Metric::Uss),
+        ] {
+            let words = ["m", "run", "--backend", backend, "prog"];
+            let Verb::Run(args) = Cli::try_parse_from(words).unwrap().verb else {
+                panic!("run expected")
+            };
+            assert_eq!(args.common.metric(), metric, "{backend}");
+        }
+        assert!(Cli::try_parse_from(["m", "run", "--backend", "tracemalloc", "prog"]).is_err());
+    }
+
+    #[test]
     fn arguments_of_the_program_are_left_alone() {
         let words = ["m", "run", "-q", "prog", "-q", "--force", "--", "-1"];
         let Verb::Run(args) = Cli::try_parse_from(words).unwrap().verb else {

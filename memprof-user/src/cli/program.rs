@@ -93,3 +93,65 @@ fn unknown_option(word: &OsStr) -> Error {
     )
     .with_exit(Exit::Usage)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::{Cli, Verb};
+    use clap::Parser as _;
+
+    /// What `run WORDS` starts.
+    fn started(words: &[&str]) -> Result<String> {
+        let cli = Cli::try_parse_from([&["m", "run"], words].concat()).unwrap();
+        let Verb::Run(args) = cli.verb else {
+            panic!("run expected")
+        };
+        let (program, arguments) = program(&args)?;
+        let all = std::iter::once(program).chain(arguments);
+        let all: Vec<String> = all.map(|word| word.into_string().unwrap()).collect();
+        Ok(all.join(" "))
+    }
+
+    #[test]
+    fn python_runs_what_it_can_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str, mode| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            path.into_os_string().into_string().unwrap()
+        };
+        let script = write("script", "#!/usr/bin/env python3\n", 0o755);
+        let shell = write("shell", "#!/bin/sh\n", 0o755);
+        let plain = write("plain", "import sys\n", 0o644);
+        for (words, expected) in [
+            (&["a.py", "-1"][..], "python3 a.py -1"),
+            (&["--nopython", "a.py"], "a.py"),
+            (&["--python=py", "a.py", "x"], "py a.py x"),
+            (&["--python=py", "-m", "a"], "py -m a"),
+            (&["--python", "--", "a.py"], "python3 a.py"),
+            // A module that is no program.
+            (&["--python", "json.tool"], "python3 -m json.tool"),
+            (&["--python=py", "json.tool"], "py -m json.tool"),
+            (&["json.tool"], "json.tool"),
+            (&["--python", &plain], &format!("python3 {plain}")),
+            (&["--python=py", &plain, "a"], &format!("py {plain} a")),
+            (&[&plain], &plain),
+            // Its first line knows its interpreter, unless another is named.
+            (&["--python", &script], &script),
+            (&["--python=py", &script, "a"], &format!("py {script} a")),
+            (&["--python=py", &shell], &shell),
+            (&["--python=py", "sh", "-c", "exit"], "sh -c exit"),
+        ] {
+            assert_eq!(started(words).unwrap(), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn an_option_is_no_program() {
+        for words in [&["--tiemout", "3"][..], &["-x"], &["--python", "--", "-x"]] {
+            let error = started(words).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage, "{error}");
+        }
+    }
+}
