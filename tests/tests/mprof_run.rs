@@ -188,10 +188,21 @@ fn attach_takes_a_name_and_ends_with_its_target() {
     // A name that no other process of this machine has.
     let name = format!("attach-{}", std::process::id());
     for verb in [&["attach"][..], &["run", "--attach"]] {
-        let mut command = Command::new(&python);
-        command.arg(workload("on_command.py")).arg(&name);
+        // A shell that waits for Python has the name in its command line too.
+        let mut command = Command::new("sh");
+        command.args(["-c", "\"$@\"; exit", "sh"]);
+        command
+            .arg(&python)
+            .arg(workload("on_command.py"))
+            .arg(&name);
         let mut target = Program::start(&mut command);
-        target.wait_stdout("ready ");
+        let ready = target.wait_stdout("ready ");
+        let pid = ready.trim_start_matches("ready ");
+        assert_ne!(
+            pid,
+            target.pid().to_string(),
+            "the shell is another process"
+        );
         let options = ["--force", "-o", "out", &name];
         let mut tracer = session.start(&[verb, &options].concat());
         tracer.wait_stderr("attached");
@@ -200,8 +211,10 @@ fn attach_takes_a_name_and_ends_with_its_target() {
         target.close_stdin();
         target.finish().expect_code(0);
         tracer.finish().expect_code(0);
-        let dat = dat::parse(&session.read("out.dat"));
+        let text = session.read("out.dat");
+        let dat = dat::parse(&text);
         assert!(dat.command.contains(&name), "{verb:?}: {}", dat.command);
+        assert!(text.contains(&format!("\n# ROLE MEM {pid} ")), "{text}");
         assert!(session.report().gross("grow", "on_command.py") >= 8 * MIB);
     }
     // A time-out that was asked for ends the trace and not the target.
