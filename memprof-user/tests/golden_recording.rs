@@ -5,6 +5,8 @@ mod support;
 use memprof_user::model::Profile;
 use memprof_user::recording::{Call, Point, Recording, Series, read_dat};
 use memprof_user::sink::{DatOptions, Format, SinkOptions};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use support::{MIB, written};
 
 fn from_dat(profile: &Profile, dat: DatOptions) -> Recording {
@@ -87,4 +89,54 @@ fn a_run_too_short_to_sample_has_its_two_ends() {
     assert_eq!(capture.main.points.len(), 2);
     assert_near(&dat.main.points, &capture.main.points);
     assert_eq!(dat.main.pid, capture.main.pid);
+}
+
+/// Lines that may be anything, made of what lines are made of.
+fn soup() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        Just("MEM".to_owned()),
+        Just("CHLD".to_owned()),
+        Just("FUNC".to_owned()),
+        Just("CMDLINE".to_owned()),
+        Just("# FUNC".to_owned()),
+        Just("# ROLE MEM".to_owned()),
+        Just("# ROLE CHLD".to_owned()),
+        Just("# LOSS".to_owned()),
+        Just("\n".to_owned()),
+        Just("rss0=7".to_owned()),
+        Just("calls=0".to_owned()),
+        any::<f64>().prop_map(|number| number.to_string()),
+        (0u32..9).prop_map(|number| number.to_string()),
+        "\\PC{0,4}",
+    ];
+    let text = vec((word, prop_oneof![Just(" "), Just("\n"), Just("")]), 0..40);
+    let text = text.prop_map(|words| {
+        let words = words.into_iter().map(|(word, after)| word + after);
+        words.collect::<String>().into_bytes()
+    });
+    prop_oneof![4 => text, 1 => vec(any::<u8>(), 0..200)]
+}
+
+proptest! {
+    /// What every view may take for granted, whatever the file was.
+    #[test]
+    fn any_file_gives_a_sound_recording_or_none(bytes in soup()) {
+        let Some(recording) = read_dat(&bytes[..]).unwrap() else {
+            return Ok(());
+        };
+        for series in recording.series() {
+            prop_assert!(series.points.is_sorted_by(|a, b| a.epoch_s <= b.epoch_s));
+            let sound = |p: &Point| p.epoch_s.is_finite() && p.bytes.is_finite() && p.bytes >= 0.0;
+            prop_assert!(series.points.iter().all(sound));
+            prop_assert!(series.at(0.5).is_finite());
+        }
+        prop_assert!(recording.children.iter().all(|child| !child.points.is_empty()));
+        for call in &recording.calls {
+            prop_assert!(call.duration_s() >= 0.0 && call.duration_s().is_finite());
+            prop_assert!(call.growth_bytes().is_finite() && call.calls > 0);
+            prop_assert!(call.is_named(&call.function) || call.function.contains('/'));
+        }
+        let (peaks, _) = recording.peaks_in("f");
+        prop_assert!(peaks.main.is_none_or(f64::is_finite));
+    }
 }
