@@ -345,7 +345,7 @@ fn call(words: &[&str]) -> Option<Numbers> {
             match key {
                 "rss0" => own[0] = bytes(value),
                 "rss1" => own[1] = bytes(value),
-                "calls" => call.calls = value.parse().unwrap_or(1).max(1),
+                "calls" => call.calls = value.parse().unwrap_or(1),
                 _ => {}
             }
         }

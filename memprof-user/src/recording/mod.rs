@@ -80,7 +80,7 @@ pub struct Call {
     pub own_bytes: Option<[f64; 2]>,
     /// Depth among marked calls of its process, from 0.
     pub level: u32,
-    /// How many calls this stands for.
+    /// How many calls began in it: 0 when a suspended one (a generator, a coroutine) went on.
     pub calls: u64,
 }
 

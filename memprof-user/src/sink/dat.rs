@@ -4,6 +4,7 @@
 //! line, a blank in a function's name, a missing column make the whole file unreadable. Lines
 //! that begin with `# ` are ours; it ignores them.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::escape;
@@ -185,12 +186,7 @@ fn mib(bytes: u64) -> f64 {
 pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io::Result<()> {
     let mut dat = DatWriter::new(out, options);
     dat.cmdline(&profile.command)?;
-    let main = main_process(profile);
-    let told = told(profile, main);
-    let processes = (0..).zip(&profile.processes).zip(told);
-    dat.series(processes.filter_map(|((index, process), told)| {
-        told.then_some((process.pid, process.role.as_str(), index == main))
-    }))?;
+    dat.series(told(profile).into_iter())?;
     let sweeps = sweeps(profile);
     for sweep in &sweeps {
         dat.sample(sweep.epoch_s, sweep.main, &sweep.children)?;
@@ -200,23 +196,19 @@ pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io:
     Ok(())
 }
 
-/// The main process of samples; without any, the first.
-fn main_process(profile: &Profile) -> u32 {
+/// Pids and roles of the processes that the file has lines of (thousands may have ended unseen),
+/// and whether MEM is their series.
+fn told(profile: &Profile) -> Vec<(u32, &str, bool)> {
     let main = profile.samples.iter().find(|sample| sample.main);
-    main.map_or(0, |sample| sample.process)
-}
-
-/// Which processes the file has lines of. Thousands may have ended unseen.
-fn told(profile: &Profile, main: u32) -> Vec<bool> {
-    let mut told = vec![false; profile.processes.len()];
+    let main = main.map_or(0, |sample| sample.process);
     let samples = profile.samples.iter().map(|sample| sample.process);
     let marks = profile.marks.iter().map(|mark| mark.process);
-    for process in samples.chain(marks).chain([main]) {
-        if let Some(told) = told.get_mut(process as usize) {
-            *told = true;
-        }
-    }
-    told
+    let told: BTreeSet<u32> = samples.chain(marks).chain([main]).collect();
+    let told = told.into_iter().filter_map(|index| {
+        let process = profile.processes.get(index as usize)?;
+        Some((process.pid, process.role.as_str(), index == main))
+    });
+    told.collect()
 }
 
 /// The samples of all processes at one time.
@@ -288,7 +280,9 @@ fn marks<W: Write>(profile: &Profile, sweeps: &[Sweep], dat: &mut DatWriter<W>) 
     let kept = largest(&profile.marks);
     let series = Series::new(sweeps, dat.options.include_children);
     let bands = bands(profile);
-    let main = main_process(profile);
+    // The main process of samples; without any, the first.
+    let main = profile.samples.iter().find(|sample| sample.main);
+    let main = main.map_or(0, |sample| sample.process);
     for (mark, kept) in profile.marks.iter().zip(kept) {
         let Some(process) = profile.processes.get(mark.process as usize) else {
             continue;
