@@ -274,6 +274,21 @@ fn all_takes_the_rests_of_runs_too() {
 }
 
 #[test]
+fn more_files_than_may_be_open_go() {
+    let dir = tempdir().unwrap();
+    // The usual limit is 1024 open files.
+    for number in 0..1500 {
+        let name = format!("mprofile_{number:014}.dat");
+        fs::write(dir.path().join(name), DAT).unwrap();
+    }
+    let folder = Folder::read(dir.path()).unwrap();
+    let removal = Removal::all(&folder).unwrap();
+    assert_eq!(removal.files().count(), 1500);
+    removal.carry_out().unwrap();
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
 fn both_kinds_of_files_are_opened_by_their_content() {
     let dir = folder();
     let path = |name: &str| dir.path().join(name);

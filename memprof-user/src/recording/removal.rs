@@ -4,10 +4,12 @@
 //! content is what that name promises; both are asked of the file itself, so that a link leads
 //! nowhere. mprof removes whatever it is given.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{self, AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
@@ -20,17 +22,13 @@ use crate::{Error, Exit, Result, capture};
 /// Files that are to go.
 #[derive(Debug, Default)]
 pub struct Removal {
-    files: Vec<Doomed>,
+    files: Vec<Place>,
+    /// Their paths.
+    known: HashSet<PathBuf>,
     /// Files that have a name of the same run and a content of something else, and why they stay.
     kept: Vec<String>,
-}
-
-/// A file of an open folder: what was looked at is what goes.
-#[derive(Debug)]
-struct Doomed {
-    path: PathBuf,
-    folder: OwnedFd,
-    name: OsString,
+    /// Folders that were opened, by their paths: a run's files are many, and open files few.
+    opened: HashMap<PathBuf, Rc<Opened>>,
 }
 
 impl Removal {
@@ -49,10 +47,10 @@ impl Removal {
         }
         let mut removal = Removal::default();
         for path in &recordings {
-            let place = Place::of(path)?;
+            let place = removal.place(path)?;
             let kind = Kind::of_recording(&place.name).ok_or_else(|| not_one(path, NOT_NAMED))?;
             place.check(kind).map_err(|why| not_one(path, &why))?;
-            removal.add(path.clone(), place);
+            removal.add(place);
         }
         for path in &recordings {
             removal.add_siblings(path)?;
@@ -69,8 +67,8 @@ impl Removal {
         for path in &recordings {
             removal.add_if_made_by_a_run(path.clone(), Kind::Dat)?;
         }
-        let names = Place::of(&folder.path_of("any"))?.names()?;
-        for name in names {
+        let place = removal.place(&folder.path_of("any"))?;
+        for name in &place.folder.names {
             let rest = name.strip_prefix("mprofile_");
             let stamp = rest.and_then(|rest| rest.get(..folder::STAMP_CHARS));
             let Some(stamp) = stamp.filter(|stamp| stamp.bytes().all(|b| b.is_ascii_digit()))
@@ -79,7 +77,7 @@ impl Removal {
             };
             let ending = &name["mprofile_".len() + stamp.len()..];
             if let Some(kind) = Kind::of(ending) {
-                removal.add_if_made_by_a_run(folder.path_of(&name), kind)?;
+                removal.add_if_made_by_a_run(folder.path_of(name), kind)?;
             }
         }
         Ok(removal)
@@ -99,7 +97,7 @@ impl Removal {
     pub fn carry_out(self) -> Result<()> {
         let mut first = Ok(());
         for file in self.files {
-            match fs::unlinkat(&file.folder, &file.name, AtFlags::empty()) {
+            match fs::unlinkat(&file.folder.fd, &file.name, AtFlags::empty()) {
                 // Somebody else was faster.
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => {
@@ -116,18 +114,35 @@ impl Removal {
         first
     }
 
-    fn add(&mut self, path: PathBuf, place: Place) {
-        if !self.files.iter().any(|file| file.path == path) {
-            self.files.push(Doomed {
-                path,
-                folder: place.folder,
-                name: place.name,
-            });
+    fn add(&mut self, place: Place) {
+        if self.known.insert(place.path.clone()) {
+            self.files.push(place);
         }
     }
 
+    fn place(&mut self, path: &Path) -> Result<Place> {
+        let Some(name) = path.file_name() else {
+            return Err(not_one(path, "the path does not end in a file name"));
+        };
+        let parent = parent(path);
+        let folder = match self.opened.get(parent) {
+            Some(folder) => Rc::clone(folder),
+            None => {
+                let folder = Opened::open(parent).map_err(|errno| missing(path, errno))?;
+                let folder = Rc::new(folder);
+                self.opened.insert(parent.to_owned(), Rc::clone(&folder));
+                folder
+            }
+        };
+        Ok(Place {
+            folder,
+            name: name.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
     fn add_siblings(&mut self, recording: &Path) -> Result<()> {
-        let place = Place::of(recording)?;
+        let place = self.place(recording)?;
         let Some(name) = place.name.to_str() else {
             return Ok(());
         };
@@ -137,19 +152,19 @@ impl Removal {
         let Some(base) = base else {
             return Ok(());
         };
-        for name in place.names()? {
+        for name in &place.folder.names {
             let Some(kind) = name.strip_prefix(base).and_then(Kind::of) else {
                 continue;
             };
-            self.add_if_made_by_a_run(recording.with_file_name(&name), kind)?;
+            self.add_if_made_by_a_run(recording.with_file_name(name), kind)?;
         }
         Ok(())
     }
 
     fn add_if_made_by_a_run(&mut self, path: PathBuf, kind: Kind) -> Result<()> {
-        let place = Place::of(&path)?;
+        let place = self.place(&path)?;
         match place.check(kind) {
-            Ok(()) => self.add(path, place),
+            Ok(()) => self.add(place),
             Err(why) => {
                 let shown = escape::terminal(&path.to_string_lossy()).into_owned();
                 self.kept.push(format!("{shown} stays: {why}"));
@@ -230,49 +245,42 @@ impl Kind {
     }
 }
 
+/// An open folder. All that follows goes through its descriptor, so that nobody can exchange it
+/// between the check and the use.
+#[derive(Debug)]
+struct Opened {
+    fd: OwnedFd,
+    /// Of its files, those that are text, sorted.
+    names: Vec<String>,
+}
+
+impl Opened {
+    fn open(path: &Path) -> rustix::io::Result<Opened> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = fs::openat(CWD, path, flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&fd)? {
+            names.extend(entry?.file_name().to_str().map(str::to_owned));
+        }
+        names.sort();
+        Ok(Opened { fd, names })
+    }
+}
+
 /// A name in an open folder.
+#[derive(Debug)]
 struct Place {
-    folder: OwnedFd,
+    folder: Rc<Opened>,
     name: OsString,
     path: PathBuf,
 }
 
 impl Place {
-    fn of(path: &Path) -> Result<Place> {
-        let Some(name) = path.file_name() else {
-            return Err(not_one(path, "the path does not end in a file name"));
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = fs::openat(CWD, parent(path), flags, Mode::empty());
-        let folder = opened.map_err(|errno| missing(path, errno))?;
-        Ok(Place {
-            folder,
-            name: name.to_owned(),
-            path: path.to_owned(),
-        })
-    }
-
-    /// The names of the folder that are text, sorted.
-    fn names(&self) -> Result<Vec<String>> {
-        let failed = |errno| missing(&self.path, errno);
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.folder).map_err(failed)? {
-            let name = entry
-                .map_err(failed)?
-                .file_name()
-                .to_str()
-                .map(str::to_owned);
-            names.extend(name);
-        }
-        names.sort();
-        Ok(names)
-    }
-
     /// Whether the file is what `kind` says; why not.
     fn check(&self, kind: Kind) -> std::result::Result<(), String> {
         // A pipe without a writer must not keep us waiting, a link not lead away.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match fs::openat(&self.folder, &self.name, flags, Mode::empty()) {
+        let file = match fs::openat(&self.folder.fd, &self.name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::LOOP) => return Err("it is a link".to_owned()),
             Err(errno) => return Err(std::io::Error::from(errno).to_string()),
