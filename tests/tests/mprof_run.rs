@@ -89,8 +89,11 @@ fn the_four_modes_have_mprofs_series() {
             pids.sort_unstable();
             assert_eq!(ours.child_pids(), pids, "{mode:?}");
         }
-        // The judge: a picture, and the same peak.
-        real(&mprof, &session, &["plot", "-o", "plot.png", "ours.dat"]).expect_code(0);
+        // The judge: the same peak; and a picture, of the file that has most in it.
+        if mode.len() == 2 {
+            let plot = ["plot", "-o", "plot.png", "ours.dat"];
+            real(&mprof, &session, &plot).expect_code(0);
+        }
         let peak = real(&mprof, &session, &["peak", "ours.dat"]).expect_code(0);
         let ours = session.run(&["peak", "ours.dat"]);
         assert_eq!(ours.stdout, peak.stdout, "{mode:?}");

@@ -75,8 +75,8 @@ pub struct RunArgs {
     /// Exit with the program's exit code
     #[arg(short = 'E', long)]
     pub exit_code: bool,
-    /// Interpreter for a FILE.py [default: python3]; without EXE, as for mprof: run a script or a
-    /// module with Python
+    /// Interpreter for a FILE.py, `--python EXE` too [default: python3]; without EXE, as for mprof:
+    /// run a script or a module with Python
     #[arg(long, value_name = "EXE", num_args = 0..=1, require_equals = true)]
     pub python: Option<Option<OsString>>,
     /// Run a FILE.py as any other program
