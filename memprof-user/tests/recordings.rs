@@ -151,6 +151,16 @@ fn the_last_by_name_is_meant_when_none_is_named() {
 }
 
 #[test]
+fn the_last_capture_is_no_triggers() {
+    let dir = folder();
+    let last = || Folder::read(dir.path()).unwrap().last_capture();
+    let capture = dir.path().join("mprofile_20260102030406.memprof");
+    assert_eq!(last().unwrap(), capture);
+    fs::remove_file(capture).unwrap();
+    assert_eq!(last().unwrap_err().error, "there is no capture here");
+}
+
+#[test]
 fn what_belongs_to_a_recording_goes_with_it() {
     let all: Vec<String> = OF_A_RUN
         .iter()

@@ -299,9 +299,9 @@ pub struct LinesArgs {
 
 #[derive(Args, Debug)]
 pub struct FlamegraphArgs {
-    /// The capture, BASE.memprof
+    /// The capture, BASE.memprof [default: the last here]
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
     /// The SVG to write
     #[arg(short, long, value_name = "OUT.svg")]
     pub output: PathBuf,

@@ -26,6 +26,9 @@ pub struct Folder {
     path: PathBuf,
     /// Names like `mprofile_YYYYMMDDhhmmss.dat`, sorted, as mprof numbers them from 0.
     recordings: Vec<String>,
+    /// Captures that have such a name but for their ending, sorted. (Those of a trigger have more
+    /// in theirs.)
+    captures: Vec<String>,
     /// Other recordings, sorted: `-o` gave them names of their own.
     others: Vec<String>,
 }
@@ -56,13 +59,16 @@ impl Folder {
             let Ok(name) = entry.map_err(failed)?.file_name().into_string() else {
                 continue;
             };
-            if stamp(&name).is_some() {
+            if is_default(&name, ".memprof") {
+                folder.captures.push(name);
+            } else if is_default(&name, ".dat") {
                 folder.recordings.push(name);
             } else if name.ends_with(".dat") {
                 candidates.push(name);
             }
         }
         folder.recordings.sort();
+        folder.captures.sort();
         candidates.sort();
         let looked = candidates.into_iter().take(MAX_LOOKS);
         let holds = |name: &String| beginning(&path.join(name)).is_some_and(|start| is_dat(&start));
@@ -115,6 +121,18 @@ impl Folder {
         Ok(selected)
     }
 
+    /// The capture that is meant when none is named: the last by name.
+    pub fn last_capture(&self) -> Result<PathBuf> {
+        let last = self.captures.last().ok_or_else(|| {
+            Error::failed(
+                "there is no capture here",
+                "no file here is named mprofile_YYYYMMDDhhmmss.memprof",
+                "name one: ls *.memprof; or make one: sudo memprof-ebpf trace -p PID",
+            )
+        })?;
+        Ok(self.path_of(last))
+    }
+
     /// The recording with this number.
     pub fn numbered(&self, number: i64) -> Result<PathBuf> {
         let count = self.recordings.len() as i64;
@@ -163,7 +181,15 @@ impl Folder {
 
 /// What stands for the time in mprof's default name; None for any other name.
 pub fn stamp(name: &str) -> Option<&str> {
-    let stamp = name.strip_prefix("mprofile_")?.strip_suffix(".dat")?;
+    stamp_before(name, ".dat")
+}
+
+fn is_default(name: &str, ending: &str) -> bool {
+    stamp_before(name, ending).is_some()
+}
+
+fn stamp_before<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
+    let stamp = name.strip_prefix("mprofile_")?.strip_suffix(ending)?;
     (stamp.chars().count() == STAMP_CHARS).then_some(stamp)
 }
 
