@@ -14,6 +14,7 @@ pub mod error;
 pub mod model;
 pub mod output;
 pub mod python;
+pub mod recording;
 pub mod report;
 pub mod session;
 pub mod sink;

@@ -31,3 +31,4 @@ pub use ledger::{FileIndex, StackIndex};
 pub use process::Look;
 pub use profile::*;
 pub use ranges::Ranges;
+pub use timeline::{Timed, Timeline};

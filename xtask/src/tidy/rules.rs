@@ -43,7 +43,8 @@ pub const RULES: &[Rule] = &[
         violations: |source| source.using(&["clap"]),
     },
     Rule {
-        says: "decode, model, sink and python/{layout,line_table} do no I/O and ask no clock",
+        says: "decode, model, sink, python/{layout,line_table} and recording/{dat,profile} do no I/O \
+               and ask no clock",
         because: "they are then functions of their input, and tests run them on recorded input",
         applies: |source| PURE.iter().any(|module| in_module(source, module)),
         violations: |source| source.using(&IO),
@@ -123,12 +124,14 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Modules that know neither files nor processes nor time.
-const PURE: [&str; 5] = [
+const PURE: [&str; 7] = [
     "memprof-user/src/decode",
     "memprof-user/src/model",
     "memprof-user/src/sink",
     "memprof-user/src/python/layout",
     "memprof-user/src/python/line_table",
+    "memprof-user/src/recording/dat",
+    "memprof-user/src/recording/profile",
 ];
 
 /// Names by which I/O and clocks are reached. `std::io::Write` is not among them: a sink writes
