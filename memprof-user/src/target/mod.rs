@@ -7,6 +7,7 @@
 //! the only `unsafe` of this module.
 
 pub mod elf;
+pub mod functions;
 pub mod launch;
 pub mod mappings;
 pub mod memory;
@@ -17,6 +18,7 @@ pub mod rss;
 pub mod thread;
 
 pub use elf::{Image, Symbol};
+pub use functions::Functions;
 pub use launch::{IgnoredSignals, Launched, RunAs};
 pub use mappings::{Mapping, Mappings, is_on_tmpfs};
 pub use memory::{ProcessMemory, ReadMemory};

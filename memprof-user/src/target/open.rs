@@ -1,14 +1,34 @@
 //! Opens a file that another process has mapped: also a deleted one, also one in a container,
 //! and never one that the process only points at.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::Mapping;
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl From<&Metadata> for FileKey {
+    fn from(metadata: &Metadata) -> Self {
+        FileKey {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
 
 /// Flags for files whose kind is not known yet: a FIFO must not block, a terminal must not
 /// become ours.
@@ -23,6 +43,19 @@ const CAREFUL: OFlags = OFlags::NONBLOCK
 /// which symbolic links do not leave.
 pub fn mapped_file(pid: u32, mapping: &Mapping) -> io::Result<File> {
     by_mapping(pid, mapping).or_else(|_| by_name(pid, mapping))
+}
+
+/// The file behind a mapping of a process that has gone, by its name in our own root, if what is
+/// there now is the same file.
+pub fn file_of_gone(mapping: &Mapping) -> io::Result<File> {
+    let file = inside(&File::open("/")?, &mapping.path)?;
+    match file.metadata()?.ino() == mapping.inode {
+        true => Ok(file),
+        false => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "another file has its name",
+        )),
+    }
 }
 
 fn by_mapping(pid: u32, mapping: &Mapping) -> io::Result<File> {
@@ -78,7 +111,6 @@ fn not_regular() -> io::Error {
 mod tests {
     use super::*;
     use crate::target::Mappings;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn both_ways_lead_to_this_program() {
