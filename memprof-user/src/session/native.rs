@@ -5,9 +5,9 @@
 //! addresses. So what is known follows the records in their order: mappings are read when a record
 //! tells that a file was mapped, and when an instruction is in none that is known; what was read is
 //! added only where nothing is known, and goes when a record says that it was unmapped. Which file
-//! it was is told too: when the mappings show another one, that one came later. What was read is
-//! kept by a process that has gone. A file's symbols are read once, when the first instruction is
-//! in it.
+//! it was is told too: when the mappings show another one, that one came later, and its record is
+//! still to come. What was read is kept by a process that has gone. A file's symbols are read once,
+//! when the first instruction is in it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -81,6 +81,8 @@ struct Extent {
 struct Space {
     /// By first byte; without overlap.
     extents: BTreeMap<u64, Extent>,
+    /// What was read last, by first byte: it may be newer than the records.
+    last: BTreeMap<u64, Arc<Mapping>>,
     /// When it was read, `CLOCK_MONOTONIC`; 0: never.
     read_ns: u64,
     /// Something was mapped or unmapped since.
@@ -181,32 +183,35 @@ impl Natives {
     ) {
         let (pid, start) = (change.header.pid, change.start);
         let (inode, device) = (change.new_start, change.new_len);
-        let is_there = |space: &Space| {
-            let extent = space.at(start);
-            extent.is_some_and(|Extent { mapping, .. }| {
-                let (major, minor) = mapping.device;
-                (mapping.inode, u64::from(major << 20 | minor)) == (inode, device)
-            })
+        let is_it = |mapping: &Arc<Mapping>| {
+            let (major, minor) = mapping.device;
+            (mapping.inode, u64::from(major << 20 | minor)) == (inode, device)
         };
         let space = self.spaces.entry(pid).or_default();
-        if !is_there(space) {
-            // Whatever was there has gone, if a record of it or not.
-            space.remove(start, change.len);
+        // Whatever was there has gone, if a record of it or not.
+        space.remove(start, change.len);
+        if !space.last_at(start).is_some_and(is_it) {
             space.stale = true;
             self.reread(pid, read);
         }
         let space = self.spaces.entry(pid).or_default();
-        if is_there(space) {
-            self.agreed.insert(device);
-        } else if self.agreed.contains(&device) && space.at(start).is_some() {
-            space.remove(start, change.len);
-            space.add(&Mapping {
+        let Some(found) = space.last_at(start).cloned() else {
+            return;
+        };
+        space.remove(start, change.len);
+        if is_it(&found) || !self.agreed.contains(&device) {
+            space.add(&found);
+        } else {
+            space.add(&Arc::new(Mapping {
                 start,
                 end: page_end(start, change.len),
                 executable: true,
                 path: NOT_KNOWN.into(),
                 ..Mapping::default()
-            });
+            }));
+        }
+        if is_it(&found) {
+            self.agreed.insert(device);
         }
     }
 
@@ -278,11 +283,8 @@ impl Natives {
     /// The symbols of the file behind a mapping.
     fn image(&mut self, pid: u32, mapping: &Mapping) -> Option<usize> {
         let named = (mapping.device, mapping.inode, mapping.path.clone());
-        let known = self.by_name.get(&named).copied();
-        let file = match open::mapped_file(pid, mapping) {
-            Ok(file) => file,
-            Err(_) if known.is_some() => return known,
-            Err(_) => open::file_of_gone(mapping).ok()?,
+        let Ok(file) = open::once_mapped_file(pid, mapping) else {
+            return self.by_name.get(&named).copied();
         };
         let key = FileKey::from(&file.metadata().ok()?);
         if let Some(&image) = self.by_file.get(&key) {
@@ -352,27 +354,34 @@ impl Library {
 impl Space {
     /// Adds what is not known yet.
     fn read(&mut self, mappings: &Mappings, read_ns: u64) {
-        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
-            self.add(mapping);
-        }
+        let executable = mappings.iter().filter(|mapping| mapping.executable);
+        let shared = executable.map(|mapping| (mapping.start, Arc::new(mapping.clone())));
+        let last: BTreeMap<_, _> = shared.collect();
+        last.values().for_each(|mapping| self.add(mapping));
+        self.last = last;
         self.read_ns = read_ns;
         self.stale = false;
     }
 
+    /// What was read last at an address.
+    fn last_at(&self, address: u64) -> Option<&Arc<Mapping>> {
+        let (_, mapping) = self.last.range(..=address).next_back()?;
+        (address < mapping.end).then_some(mapping)
+    }
+
     /// Adds those parts of a mapping where nothing is known.
-    fn add(&mut self, mapping: &Mapping) {
+    fn add(&mut self, mapping: &Arc<Mapping>) {
         let before = self.extents.range(..mapping.start).next_back();
         let mut next = before
             .map_or(0, |(_, extent)| extent.end)
             .max(mapping.start);
         let inside = self.extents.range(mapping.start..mapping.end);
         let known: Vec<(u64, u64)> = inside.map(|(&start, extent)| (start, extent.end)).collect();
-        let shared = Arc::new(mapping.clone());
         for (start, end) in known.into_iter().chain([(mapping.end, mapping.end)]) {
             if next < start {
                 let extent = Extent {
                     end: start,
-                    mapping: Arc::clone(&shared),
+                    mapping: Arc::clone(mapping),
                     image: None,
                 };
                 self.extents.insert(next, extent);

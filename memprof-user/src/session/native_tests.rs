@@ -106,17 +106,17 @@ fn mapped(start: u64, len: u64, inode: u64) -> records::AddressSpace {
 fn what_was_read_late_does_not_name_what_ran_before() {
     let mut natives = attached(MS);
     let late = || Ok(Mappings::parse(LATER.as_bytes()));
+    natives.change_reading(&mapped(0x20000, 0x4000, 13), unread);
     // Looked for because of another instruction; the first library is unmapped by then.
     at(&mut natives, PID, 0x50000, 2 * MS, Some(LATER));
     assert_eq!(at(&mut natives, PID, 0x20000, MS, None), "/no/lib/liba.so");
     // Its end comes, then the begin of one that was gone too when the mappings were read.
     natives.change_reading(&change(space_op::UNMAP, 0x20000, 0x4000, 2 * MS), unread);
-    natives.change_reading(&mapped(0x12000, 0x2000, 12), unread);
     natives.change_reading(&mapped(0x20000, 0x1000, 99), |_| late());
     assert_eq!(at(&mut natives, PID, 0x20000, 2 * MS, None), NOT_KNOWN);
     // And at last the one that is there.
     natives.change_reading(&change(space_op::UNMAP, 0x20000, 0x1000, 2 * MS), unread);
-    natives.change_reading(&mapped(0x20000, 0x2000, 14), |_| late());
+    natives.change_reading(&mapped(0x20000, 0x2000, 14), unread);
     assert_eq!(
         at(&mut natives, PID, 0x20000, 2 * MS, None),
         "/no/lib/libb.so"

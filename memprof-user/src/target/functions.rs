@@ -130,13 +130,17 @@ fn bytes(names: &[u8], (begin, end): (u32, u32)) -> &[u8] {
 /// A name without the version of the symbol (`read@@GLIBC_2.2.5`) and without what compilers
 /// append.
 fn plain(name: &[u8]) -> &[u8] {
-    let suffixes = SUFFIXES.iter().map(|suffix| suffix.as_bytes());
-    let ends = suffixes.chain([&b"@"[..]]).filter_map(|suffix| {
-        let mut places = name.windows(suffix.len());
-        places.position(|place| place == suffix)
-    });
-    let end = ends.filter(|&end| end > 0).min().unwrap_or(name.len());
-    &name[..end]
+    let begins_suffix = |&at: &usize| {
+        let rest = &name[at..];
+        rest[0] == b'@'
+            || SUFFIXES
+                .iter()
+                .any(|suffix| rest.starts_with(suffix.as_bytes()))
+    };
+    let marks = name.iter().enumerate().skip(1);
+    let marks = marks.filter(|(_, byte)| matches!(byte, b'.' | b'@'));
+    let end = marks.map(|(at, _)| at).find(begins_suffix);
+    &name[..end.unwrap_or(name.len())]
 }
 
 /// The unwind table of a file, which has the extent of every function.
@@ -172,5 +176,56 @@ impl Unwind {
         );
         let found = found.ok()?;
         (found.initial_address() == address).then_some(found.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_callers_know_them() {
+        for (name, known) in [
+            ("read@@GLIBC_2.2.5", "read"),
+            ("memcpy@GLIBC_2.14", "memcpy"),
+            ("list_resize.part.0", "list_resize"),
+            ("_PyEval_EvalFrameDefault.cold", "_PyEval_EvalFrameDefault"),
+            ("f.constprop.0.isra.0", "f"),
+            ("main.run", "main.run"),
+            (".hidden", ".hidden"),
+            ("f.", "f."),
+            ("", ""),
+        ] {
+            assert_eq!(plain(name.as_bytes()), known.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_nearest_function_that_reaches_an_address_has_it() {
+        let mut functions = Functions::default();
+        let mut add = |name: &str, address, size| {
+            functions.add(name.as_bytes(), Symbol { address, size });
+        };
+        add("outer", 0x100, 0x100);
+        add("__inner", 0x140, 0x10);
+        add("inner", 0x140, 0x10);
+        add("label", 0x180, 0);
+        add("last", u64::MAX - 8, 100);
+        functions.arrange();
+        let name = |address| {
+            let found = functions.at(address)?;
+            std::str::from_utf8(functions.name(found)).ok()
+        };
+        for (address, expected) in [
+            (0xff, None),
+            (0x100, Some("outer")),
+            (0x14f, Some("inner")),
+            (0x150, Some("outer")),
+            (0x180, Some("outer")),
+            (0x200, None),
+            (u64::MAX - 1, Some("last")),
+        ] {
+            assert_eq!(name(address), expected, "{address:#x}");
+        }
     }
 }

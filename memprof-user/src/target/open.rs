@@ -45,24 +45,45 @@ pub fn mapped_file(pid: u32, mapping: &Mapping) -> io::Result<File> {
     by_mapping(pid, mapping).or_else(|_| by_name(pid, mapping))
 }
 
-/// The file behind a mapping of a process that has gone, by its name in our own root, if what is
-/// there now is the same file.
-pub fn file_of_gone(mapping: &Mapping) -> io::Result<File> {
-    let file = inside(&File::open("/")?, &mapping.path)?;
-    match file.metadata()?.ino() == mapping.inode {
+/// The regular file that was behind a mapping, when another one may be at its addresses by now, or
+/// the process may have gone. In that case, by its name in our own root, if that is the same file.
+pub fn once_mapped_file(pid: u32, mapping: &Mapping) -> io::Result<File> {
+    let still = |file| match is_named(pid, mapping) {
         true => Ok(file),
-        false => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "another file has its name",
-        )),
-    }
+        false => Err(another()),
+    };
+    by_mapping(pid, mapping)
+        .and_then(still)
+        .or_else(|_| by_name(pid, mapping))
+        .or_else(|_| {
+            let file = inside(&File::open("/")?, &mapping.path)?;
+            match file.metadata()?.ino() == mapping.inode {
+                true => Ok(file),
+                false => Err(another()),
+            }
+        })
+}
+
+/// What is at the addresses of a mapping has its name.
+fn is_named(pid: u32, mapping: &Mapping) -> bool {
+    std::fs::read_link(map_files(pid, mapping)).is_ok_and(|link| {
+        let name = link.as_os_str().as_encoded_bytes();
+        let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+        name == mapping.path.as_os_str().as_encoded_bytes()
+    })
+}
+
+fn another() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "another file has its place")
+}
+
+fn map_files(pid: u32, mapping: &Mapping) -> String {
+    let Mapping { start, end, .. } = mapping;
+    format!("/proc/{pid}/map_files/{start:x}-{end:x}")
 }
 
 fn by_mapping(pid: u32, mapping: &Mapping) -> io::Result<File> {
-    let path = format!(
-        "/proc/{pid}/map_files/{:x}-{:x}",
-        mapping.start, mapping.end
-    );
+    let path = map_files(pid, mapping);
     // A mapped device is not opened at all: that alone may do something.
     if !std::fs::metadata(&path)?.is_file() {
         return Err(not_regular());
