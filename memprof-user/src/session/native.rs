@@ -22,7 +22,7 @@ use super::clock;
 use crate::model::Native;
 use crate::target::elf::{self, Image, Segment};
 use crate::target::open::{self, FileKey};
-use crate::target::{Functions, Mapping, Mappings, ProcessMemory, ReadMemory as _};
+use crate::target::{Functions, Mapping, Mappings, ProcessMemory, ReadMemory as _, demangled};
 
 /// Distinct pieces of code that are told apart: stacks are one a piece, so their number has to be
 /// bounded. A large service runs some thousands of native functions.
@@ -37,14 +37,12 @@ const NOT_KNOWN: &str = "[code not known]";
 /// Code without a file: what a just-in-time compiler or a foreign function interface made.
 const ANONYMOUS: &str = "[anonymous code]";
 
-/// Symbols kept of all files together, in bytes; of files beyond, only the name is told. All of
-/// CPython with numpy and scipy take 10 MB, PyTorch 200.
-const MAX_SYMBOL_BYTES: usize = 512 << 20;
+/// Symbols kept of all files together, in bytes; of files beyond, only the name is told. Those of
+/// OpenBLAS, which is not stripped, take 1 MB.
+const MAX_SYMBOL_BYTES: usize = 256 << 20;
 
-/// Longest library path and longest symbol kept, in characters: the kernel's PATH_MAX, and what a
-/// frame can show.
+/// Longest library path kept, in characters: the kernel's PATH_MAX.
 const MAX_PATH_CHARS: usize = 4096;
-const MAX_SYMBOL_CHARS: usize = 256;
 
 /// Reading the mappings of one process, and of all: as in [`super::files`], but that a program may
 /// map a hundred libraries in its first second, and the user has asked for their names.
@@ -114,6 +112,8 @@ pub struct Natives {
     by_file: HashMap<FileKey, usize>,
     by_name: HashMap<Named, usize>,
     symbol_bytes: usize,
+    /// What [`Self::at`] said of each function, by file and number.
+    named: HashMap<(usize, usize), Option<u32>>,
     spaces: HashMap<u32, Space>,
     /// [`OF_ALL`]
     used_to: UsedTo,
@@ -199,9 +199,12 @@ impl Natives {
             return;
         };
         space.remove(start, change.len);
-        if is_it(&found) || !self.agreed.contains(&device) {
+        if is_it(&found) {
+            self.agreed.insert(device);
             space.add(&found);
-        } else {
+        } else if space.read_ns < change.header.time_ns {
+            // Nobody could look: the next instruction there asks again.
+        } else if self.agreed.contains(&device) {
             space.add(&Arc::new(Mapping {
                 start,
                 end: page_end(start, change.len),
@@ -209,9 +212,8 @@ impl Natives {
                 path: NOT_KNOWN.into(),
                 ..Mapping::default()
             }));
-        }
-        if is_it(&found) {
-            self.agreed.insert(device);
+        } else {
+            space.add(&found);
         }
     }
 
@@ -254,14 +256,21 @@ impl Natives {
             let library = self.libraries.get(image)?;
             let base = elf::base(library.fixed, &library.segments, &mapping)?;
             let number = library.functions.at(ip.wrapping_sub(base))?;
-            Some(library.functions.name(number))
+            Some(((image, number), library.functions.name(number)))
         });
-        if function.is_some_and(|name| name == EVAL_LOOP || name.starts_with(EVAL_TAIL_CALL)) {
-            return None;
+        let known = function.and_then(|(key, _)| self.named.get(&key).copied());
+        if let Some(known) = known {
+            return known;
         }
-        let symbol = function.map(|name| bounded(&String::from_utf8_lossy(name), MAX_SYMBOL_CHARS));
-        let library = bounded(&mapping.path.to_string_lossy(), MAX_PATH_CHARS);
-        Some(self.index(&library, symbol))
+        let path = bounded(&mapping.path.to_string_lossy(), MAX_PATH_CHARS);
+        let Some((key, name)) = function else {
+            return Some(self.index(&path, None));
+        };
+        let is_loop = name == EVAL_LOOP || name.starts_with(EVAL_TAIL_CALL);
+        let name = demangled(name);
+        let native = (!is_loop).then(|| self.index(&path, Some(name)));
+        self.named.insert(key, native);
+        native
     }
 
     fn reread(&mut self, pid: u32, read: impl FnOnce(u32) -> io::Result<Mappings>) {
@@ -299,7 +308,8 @@ impl Natives {
             Ok(image) => Library::of(pid, mapping, &image),
             Err(_) => Library::default(),
         };
-        self.symbol_bytes += library.functions.size_bytes();
+        self.symbol_bytes += library.functions.size_bytes() + size_of::<Library>();
+        self.symbol_bytes += mapping.path.as_os_str().len();
         let image = self.libraries.len();
         self.libraries.push(library);
         self.by_file.insert(key, image);

@@ -6,6 +6,7 @@
 //! or stops it. `memory` (reading), `pagemap` (its ioctl) and `launch` (between fork and exec) hold
 //! the only `unsafe` of this module.
 
+pub mod demangle;
 pub mod elf;
 pub mod functions;
 pub mod launch;
@@ -17,6 +18,7 @@ pub mod process;
 pub mod rss;
 pub mod thread;
 
+pub use demangle::demangled;
 pub use elf::{Image, Symbol};
 pub use functions::Functions;
 pub use launch::{IgnoredSignals, Launched, RunAs};
