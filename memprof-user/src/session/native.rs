@@ -41,6 +41,9 @@ const ANONYMOUS: &str = "[anonymous code]";
 /// OpenBLAS, which is not stripped, take 1 MB.
 const MAX_SYMBOL_BYTES: usize = 256 << 20;
 
+/// Files whose mappings are kept for processes that end too soon.
+const MAX_FILES: usize = 4096;
+
 /// Longest library path kept, in characters: the kernel's PATH_MAX.
 const MAX_PATH_CHARS: usize = 4096;
 
@@ -117,9 +120,11 @@ pub struct Natives {
     spaces: HashMap<u32, Space>,
     /// [`OF_ALL`]
     used_to: UsedTo,
-    /// Devices whose files have the same numbers in a record and in /proc/PID/maps. Before Linux
-    /// 6.8 those of an overlayfs have not.
-    agreed: HashSet<u64>,
+    /// Mappings of files, by inode and device, that had the same numbers in a record and in
+    /// /proc/PID/maps.
+    agreed: HashMap<(u64, u64), Arc<Mapping>>,
+    /// The devices among them. Before Linux 6.8 those of an overlayfs never are.
+    agreed_devices: HashSet<u64>,
 }
 
 impl Natives {
@@ -195,25 +200,34 @@ impl Natives {
             self.reread(pid, read);
         }
         let space = self.spaces.entry(pid).or_default();
-        let Some(found) = space.last_at(start).cloned() else {
-            return;
-        };
+        let found = space.last_at(start).cloned();
         space.remove(start, change.len);
-        if is_it(&found) {
-            self.agreed.insert(device);
-            space.add(&found);
-        } else if space.read_ns < change.header.time_ns {
-            // Nobody could look: the next instruction there asks again.
-        } else if self.agreed.contains(&device) {
-            space.add(&Arc::new(Mapping {
+        let end = page_end(start, change.len);
+        let known = self.agreed.get(&(inode, device));
+        let moved = known.filter(|known| known.len() == end - start);
+        let mapping = match found {
+            Some(found) if is_it(&found) => found,
+            // Gone before anybody could look. Another process has had the same part of the file.
+            _ if moved.is_some() => Arc::new(Mapping {
                 start,
-                end: page_end(start, change.len),
+                end,
+                ..moved.map(|known| Mapping::clone(known)).unwrap_or_default()
+            }),
+            // Nobody could look: the next instruction there asks again.
+            _ if space.read_ns < change.header.time_ns => return,
+            Some(found) if !self.agreed_devices.contains(&device) => found,
+            _ => Arc::new(Mapping {
+                start,
+                end,
                 executable: true,
                 path: NOT_KNOWN.into(),
                 ..Mapping::default()
-            }));
-        } else {
-            space.add(&found);
+            }),
+        };
+        space.add(&mapping);
+        if is_it(&mapping) && self.agreed.len() < MAX_FILES {
+            self.agreed_devices.insert(device);
+            self.agreed.insert((inode, device), mapping);
         }
     }
 

@@ -124,6 +124,27 @@ fn what_was_read_late_does_not_name_what_ran_before() {
 }
 
 #[test]
+fn a_process_that_has_gone_is_told_by_what_others_had() {
+    let mut natives = attached(MS);
+    natives.change_reading(&mapped(0x20000, 0x4000, 13), unread);
+    let gone = |_: u32| -> io::Result<Mappings> { Err(io::ErrorKind::NotFound.into()) };
+    let record = |start, len, inode| {
+        let mut record = mapped(start, len, inode);
+        record.header.pid = PID + 1;
+        record
+    };
+    natives.spaces.insert(PID + 1, Space::default());
+    for (start, len, inode, name) in [
+        (0x70000, 0x4000, 13, "/no/lib/liba.so"),
+        (0x80000, 0x1000, 13, NOT_KNOWN),
+        (0x90000, 0x4000, 99, NOT_KNOWN),
+    ] {
+        natives.change_reading(&record(start, len, inode), gone);
+        assert_eq!(at(&mut natives, PID + 1, start, 3 * MS, None), name);
+    }
+}
+
+#[test]
 fn a_device_whose_numbers_never_agree_is_believed_to_have_the_file() {
     let mut natives = attached(MS);
     let record = records::AddressSpace {

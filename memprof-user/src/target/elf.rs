@@ -25,6 +25,8 @@ pub struct Symbol {
     pub address: u64,
     /// Its size, 0 when the file does not say.
     pub size: u64,
+    /// It gives way to another one of its name; often a second name of a function (STB_WEAK).
+    pub is_weak: bool,
 }
 
 /// A loadable segment (PT_LOAD).
@@ -175,6 +177,7 @@ impl Image {
                 let place = Symbol {
                     address: symbol.st_value(LE),
                     size: symbol.st_size(LE),
+                    is_weak: symbol.st_bind() == elf::STB_WEAK,
                 };
                 tell(name, symbol.st_type(), place);
             }

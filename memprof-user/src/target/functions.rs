@@ -28,6 +28,7 @@ const SUFFIXES: [&str; 6] = [
 struct Function {
     address: u64,
     end: u64,
+    is_weak: bool,
     /// Its name's bytes in [`Functions::names`].
     name: (u32, u32),
 }
@@ -60,7 +61,14 @@ impl Functions {
                     && let Some(address) = word(slot)
                     && let Some(size) = unwind.size(address)
                 {
-                    functions.add(choosers.name(index), Symbol { address, size });
+                    functions.add(
+                        choosers.name(index),
+                        Symbol {
+                            address,
+                            size,
+                            is_weak: choosers.all[index].is_weak,
+                        },
+                    );
                 }
             }
         }
@@ -80,18 +88,20 @@ impl Functions {
             self.all.push(Function {
                 address: symbol.address,
                 end: symbol.address.saturating_add(symbol.size),
+                is_weak: symbol.is_weak,
                 name: (begin, end),
             });
         }
     }
 
-    /// Of several names at one address, the one that callers use: `read`, not `__libc_read`.
+    /// Of several names at one address, the one that callers use: `read`, not `__libc_read`;
+    /// `strrchr`, not `rindex`.
     fn arrange(&mut self) {
         let names = &self.names;
         let rank = |function: &Function| {
             let name = bytes(names, function.name);
             let internal = name.iter().take_while(|&&byte| byte == b'_').count();
-            (internal, name.len(), name)
+            (internal, function.is_weak, name.len(), name)
         };
         self.all.sort_unstable_by(|a, b| {
             let by_address = a.address.cmp(&b.address);
@@ -204,11 +214,17 @@ mod tests {
     fn the_nearest_function_that_reaches_an_address_has_it() {
         let mut functions = Functions::default();
         let mut add = |name: &str, address, size| {
-            functions.add(name.as_bytes(), Symbol { address, size });
+            let symbol = Symbol {
+                address,
+                size,
+                is_weak: name == "wk",
+            };
+            functions.add(name.as_bytes(), symbol);
         };
         add("outer", 0x100, 0x100);
         add("__inner", 0x140, 0x10);
         add("inner", 0x140, 0x10);
+        add("wk", 0x140, 0x10);
         add("label", 0x180, 0);
         add("last", u64::MAX - 8, 100);
         functions.arrange();
