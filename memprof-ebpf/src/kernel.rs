@@ -115,6 +115,20 @@ pub fn in_system_call(registers: Structure) -> bool {
     registers.field::<i64>(regs::ORIG_AX) != -1
 }
 
+/// What [`Growth::ip`] says of a fault or a call that the task is in, if the user wants to know.
+///
+/// A call returns to the instruction after it, which may be another function's: the one before
+/// that address is meant.
+///
+/// [`Growth::ip`]: memprof_common::records::Growth::ip
+#[inline(always)]
+pub fn native_ip(registers: Structure) -> u64 {
+    if config!(native) == 0 {
+        return 0;
+    }
+    registers.field::<u64>(regs::IP) - in_system_call(registers) as u64
+}
+
 /// Reads kernel memory at an address that is not a typed pointer; None when it is not there.
 #[inline(always)]
 fn read_kernel<const N: usize>(address: u64) -> Option<[u8; N]> {

@@ -56,7 +56,7 @@ pub static CONFIG: KernelConfig = KernelConfig {
     large_folios: 0,
     vma_start: 0,
     wakeup_bytes: 0,
-    _padding: 0,
+    native: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.

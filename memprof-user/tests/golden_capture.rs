@@ -34,7 +34,7 @@ fn assert_prefix(part: &Capture, full: &Profile) {
         )*};
     }
     prefix!(
-        processes, functions, frames, stacks, files, owners, samples, shares, marks
+        processes, functions, frames, natives, stacks, files, owners, samples, shares, marks
     );
     if incomplete {
         let damage = part

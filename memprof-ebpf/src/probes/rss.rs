@@ -17,7 +17,7 @@ use memprof_common::{
 use crate::{
     emit,
     kernel::{
-        Structure, current, in_system_call, mapping_at, registers, regs, resident_pages,
+        Structure, current, in_system_call, mapping_at, native_ip, registers, regs, resident_pages,
         shared_anon_pages, task_flag, task_flags, thread_pointer, watched,
     },
     maps::{self, config},
@@ -147,6 +147,7 @@ fn own(
     growth.header.pid = pid;
     growth.header.tid = tid;
     growth.stack = captured.id;
+    growth.ip = native_ip(registers);
     emit::growth(process, &mut growth, rep);
     origin
 }
@@ -277,6 +278,7 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
         start,
         end,
         stack: 0,
+        ip: 0,
         pages,
         events: 1,
         member: which,

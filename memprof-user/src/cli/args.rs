@@ -128,6 +128,9 @@ pub struct CommonArgs {
     /// Do not follow forked children
     #[arg(long)]
     pub no_follow: bool,
+    /// Name the C code too: the library and function that touched the memory, on top of each stack
+    #[arg(long)]
+    pub native: bool,
     /// Files are BASE.dat, BASE.folded, BASE.memprof [default: mprofile_YYYYMMDDhhmmss]
     #[arg(short, long, value_name = "BASE")]
     pub output: Option<PathBuf>,
@@ -177,6 +180,7 @@ impl CommonArgs {
             interval: self.interval,
             metric: self.metric(),
             follow: !self.no_follow,
+            native: self.native,
             ring_bytes: self.ring_size,
             quiet: self.quiet,
             verbose: self.verbose,

@@ -27,7 +27,7 @@ mod accounting_tests;
 pub use accounting::{Attach, Model, Status};
 pub use anomalies::Anomalies;
 pub use checkpoint::{Checkpoint, Kinds};
-pub use ledger::{FileIndex, StackIndex};
+pub use ledger::{Caller, FileIndex, StackIndex};
 pub use process::Look;
 pub use profile::*;
 pub use ranges::Ranges;

@@ -10,6 +10,7 @@ use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::detection::Detections;
 use super::files::Files;
+use super::native::Natives;
 use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
@@ -20,6 +21,7 @@ use crate::target::pagemap::{self, Sole};
 use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
 
 mod adoption;
+mod native;
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -35,6 +37,8 @@ pub struct Collector {
     images: HashMap<ImageKey, (KnownImage, String)>,
     stacks: HashMap<StackKey, StackIndex>,
     files: Files,
+    /// None: the user does not want to know.
+    natives: Option<Natives>,
     records: u64,
     undecoded: u64,
     /// Records dropped when unknown processes were last looked for.
@@ -48,7 +52,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn new(tables: Tables) -> Self {
+    /// `native`: growth tells its machine instruction.
+    pub fn new(tables: Tables, native: bool) -> Self {
         let mut symbols = Symbols::new(Some(Box::new(LiveCode)));
         // Owners without a Python stack point to the first, which is empty.
         let empty = symbols.tables_mut().stack(Vec::new(), false);
@@ -62,6 +67,7 @@ impl Collector {
             images: HashMap::new(),
             stacks: HashMap::new(),
             files: Files::default(),
+            natives: native.then(Natives::default),
             records: 0,
             undecoded: 0,
             lost_before: 0,
@@ -161,6 +167,9 @@ impl Collector {
             return;
         };
         self.files.attach(pid, &mappings, read_ns);
+        if let Some(natives) = &mut self.natives {
+            natives.attach(pid, &mappings, read_ns);
+        }
         let Ok(mut pages) = Pagemap::open(pid) else {
             return;
         };
@@ -226,6 +235,9 @@ impl Collector {
         match event {
             Ok(Event::Growth(growth)) => self.growth(&growth),
             Ok(Event::AddressSpace(change)) => {
+                if let Some(natives) = &mut self.natives {
+                    natives.change(&change);
+                }
                 if change.header.op == space_op::MAP_EXECUTABLE {
                     self.detections.look(change.header.pid);
                 } else {
@@ -294,13 +306,13 @@ impl Collector {
     }
 
     fn growth(&mut self, growth: &records::Growth) {
-        let stack = self.stack_of(growth.header.pid, growth.stack);
+        let caller = self.caller(growth);
         if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
-            self.model.growth(growth, stack);
+            self.model.growth(growth, caller);
             return;
         }
         for (part, file) in self.files.split(growth) {
-            self.model.growth_of(&part, stack, file);
+            self.model.growth_of(&part, caller, file);
         }
     }
 
@@ -311,6 +323,9 @@ impl Collector {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.fork(parent, pid);
+                }
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -327,6 +342,9 @@ impl Collector {
             task_op::EXEC => {
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.exec(pid);
+                }
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -337,6 +355,9 @@ impl Collector {
                 self.model.task(task);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.forget(pid);
+                }
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -440,6 +461,10 @@ impl Collector {
             functions,
             frames,
             stacks,
+            natives: self
+                .natives
+                .as_ref()
+                .map_or(Vec::new(), |natives| natives.table().to_vec()),
             files: self.files.table().to_vec(),
             owners,
             samples,

@@ -2,12 +2,14 @@
 //!
 //! Everything that lives only while tracing is here; views and files know nothing of it.
 
+mod allowance;
 mod attach;
 mod checkpoints;
 mod clock;
 mod collector;
 mod detection;
 mod files;
+mod native;
 mod reconcile;
 mod sampler;
 mod shares;
@@ -57,6 +59,8 @@ pub struct SessionOptions {
     pub metric: Metric,
     /// Follow forked children, and attach to those that exist.
     pub follow: bool,
+    /// Name the native code that made memory resident.
+    pub native: bool,
     /// Size of the ring buffer: a power of two, whole pages.
     pub ring_bytes: u32,
     /// Nothing but errors on stderr.
@@ -140,6 +144,7 @@ impl Session {
         let config = bpf::kernel_config(KernelOptions {
             follow_forks: options.follow,
             no_shortcut: false,
+            native: options.native,
             ring_bytes: options.ring_bytes,
         })?;
         let kernel_log = options.verbose >= 2;
@@ -154,7 +159,7 @@ impl Session {
         Ok(Session {
             loaded,
             ring,
-            collector: Collector::new(tables),
+            collector: Collector::new(tables, options.native),
             sampler: Sampler::new(options.metric),
             reconciler: Reconciler::new(),
             options,
