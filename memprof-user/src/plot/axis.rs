@@ -101,8 +101,10 @@ fn axis(range: Range, count: f64, (unit, size): (&'static str, f64)) -> Axis {
         (scaled - scaled.round()).abs() < 1e-6 * scaled
     };
     let decimals = (0..9).find(whole).unwrap_or(9);
-    let first = (range.begin / size / step).ceil();
-    let last = (range.end / size / step).floor();
+    // What lies on the edge but for the error of floating point is inside.
+    const NEARLY: f64 = 1e-9;
+    let first = (range.begin / size / step - NEARLY).ceil();
+    let last = (range.end / size / step + NEARLY).floor();
     // A step is at least a fifth of what was asked for, so that this is bounded.
     let ticks = (0..=(last - first).clamp(0.0, 100.0) as u32).map(|index| {
         let number = (first + f64::from(index)) * step;

@@ -87,7 +87,8 @@ pub fn legend(functions: &[Function<'_>], drawn: usize, calls: usize) -> Vec<Ent
         Entry {
             sign: Sign::Brackets,
             ink: ink(index),
-            label: format!("{}{times}", function.label),
+            label: function.label.to_owned(),
+            tail: times,
             details: vec![format!(
                 "{} in {:.3} s",
                 change(function.growth),
@@ -102,6 +103,7 @@ pub fn legend(functions: &[Function<'_>], drawn: usize, calls: usize) -> Vec<Ent
             sign: Sign::None,
             ink: Ink::Muted,
             label,
+            tail: String::new(),
             details: Vec::new(),
         });
     };

@@ -128,8 +128,8 @@ pub(super) struct Styled<'a> {
     pub(super) curve: &'a Curve,
     pub(super) ink: Ink,
     width: f64,
-    /// Its row in the legend; None for one of many.
-    label: Option<String>,
+    /// Its row in the legend, what may be cut of it and what not; None for one of many.
+    label: Option<(String, String)>,
 }
 
 pub(super) fn styled(recordings: &[Data]) -> Vec<Styled<'_>> {
@@ -159,7 +159,7 @@ fn styled_processes(data: &Data) -> Vec<Styled<'_>> {
                 curve,
                 ink: ink.unwrap_or(Ink::Others),
                 width: if leads { 2.0 } else { 1.5 },
-                label: ink.map(|_| curve.label.clone()),
+                label: ink.map(|_| (curve.label.clone(), curve.pid.clone())),
             }
         })
         .collect()
@@ -176,7 +176,7 @@ fn styled_file(at: usize, data: &Data) -> Vec<Styled<'_>> {
         curve,
         ink,
         width: if index == 0 { 2.0 } else { 0.75 },
-        label: (index == 0).then(|| data.file.clone()),
+        label: (index == 0).then(|| (data.file.clone(), String::new())),
     };
     data.curves.iter().enumerate().map(style).collect()
 }
@@ -196,10 +196,12 @@ pub(super) fn curve_entries(curves: &[Styled<'_>], slope: bool) -> Vec<Entry> {
         if let (true, Some((slope, _))) = (slope, styled.curve.trend()) {
             details.push(format!("slope {}/s", change(slope)));
         }
+        let (label, tail) = styled.label.clone()?;
         Some(Entry {
             sign: Sign::Line,
             ink: styled.ink,
-            label: styled.label.clone()?,
+            label,
+            tail,
             details,
         })
     };
@@ -214,6 +216,7 @@ pub(super) fn curve_entries(curves: &[Styled<'_>], slope: bool) -> Vec<Entry> {
             sign: Sign::ThinLine,
             ink: Ink::Others,
             label: crate::report::count(rest.len(), "other process", "other processes"),
+            tail: String::new(),
             details: vec![format!("together {}", change(growth))],
         });
     }
@@ -361,8 +364,8 @@ fn peak(scene: &mut Scene, curves: &[Styled<'_>], scale: &Scale, taken: &mut Vec
 fn draw_curves(scene: &mut Scene, curves: &[Styled<'_>], scale: &Scale, slope: bool) {
     // The first curve, and those with names, in front.
     for styled in curves.iter().rev() {
-        let hover = styled.curve.label.as_str();
-        draw_curve(scene, styled, scale, hover);
+        let hover = format!("{}{}", styled.curve.label, styled.curve.pid);
+        draw_curve(scene, styled, scale, &hover);
         if let (true, Some(trend)) = (slope && styled.label.is_some(), styled.curve.trend()) {
             draw_trend(scene, styled, scale, trend);
         }

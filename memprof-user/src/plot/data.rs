@@ -30,8 +30,10 @@ pub struct Data {
 /// Memory over time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// Whose.
+    /// Whose: the role of a process.
     pub label: String,
+    /// Its pid in parentheses, when that is not the label: what tells it from others of its role.
+    pub pid: String,
     /// In which part it appears.
     pub part: Part,
     /// By time.
@@ -122,16 +124,21 @@ impl Data {
     /// What of `recording`, from `file`, is drawn. None when it has no sample.
     pub fn new(recording: &Recording, file: &str) -> Option<Data> {
         let start = first_time(recording)?;
-        let curve = |series: &Series, part| Curve {
-            label: label(series, part),
-            part,
-            points: series.points.iter().map(|p| point(*p, start)).collect(),
+        let curve = |series: &Series, part| {
+            let (label, pid) = label(series, part);
+            Curve {
+                label,
+                pid,
+                part,
+                points: series.points.iter().map(|p| point(*p, start)).collect(),
+            }
         };
         let main = curve(&recording.main, Part::Main);
         let mut series: Vec<(&Series, Curve)> = vec![(&recording.main, main)];
         if recording.includes_children {
             series[0].1.part = Part::Total;
             series[0].1.label = "all processes".to_owned();
+            series[0].1.pid.clear();
         }
         let children = recording.children.iter();
         let mut children: Vec<_> = children.map(|s| (s, curve(s, Part::Child))).collect();
@@ -235,13 +242,13 @@ fn own(call: &recording::Call, end: usize, start: f64) -> Point {
     }
 }
 
-fn label(series: &Series, part: Part) -> String {
-    let name = series.role.as_deref().unwrap_or_default();
-    match (name, series.label.as_str(), part) {
-        ("", "", _) => "main process".to_owned(),
-        ("", pid, Part::Child) => format!("child {pid}"),
-        ("", pid, _) => format!("main process {pid}"),
-        (role, pid, _) => format!("{role} ({pid})"),
+fn label(series: &Series, part: Part) -> (String, String) {
+    let role = series.role.as_deref().unwrap_or_default();
+    match (role, series.label.as_str(), part) {
+        ("", "", _) => ("main process".to_owned(), String::new()),
+        ("", pid, Part::Child) => (format!("child {pid}"), String::new()),
+        ("", pid, _) => ("main process".to_owned(), format!(" ({pid})")),
+        (role, pid, _) => (role.to_owned(), format!(" ({pid})")),
     }
 }
 
@@ -254,43 +261,57 @@ fn loss(recording: &Recording) -> String {
 }
 
 /// The sum of all curves at each time at which one of them has a point. A process counts from
-/// its first point to its last.
+/// its first point until no other is to be expected after its last one: very long recordings
+/// have one of several points, of each process another one.
 fn total<'a>(curves: impl Iterator<Item = &'a Curve>) -> Curve {
-    let mut events: Vec<(Point, usize, bool)> = Vec::new();
+    const MISSED: f64 = 2.5;
+    // (when, which curve, how much; None: no more)
+    let mut events: Vec<(f64, usize, Option<f64>)> = Vec::new();
     let mut now = Vec::new();
     for (index, curve) in curves.enumerate() {
         now.push(0.0);
-        let last = curve.points.len().saturating_sub(1);
-        let points = curve.points.iter().enumerate();
-        events.extend(points.map(|(at, point)| (*point, index, at == last)));
+        let points = curve.points.iter();
+        events.extend(points.map(|point| (point.time_s, index, Some(point.bytes))));
+        if let Some(last) = curve.points.last() {
+            let usual = usual_distance(&curve.points).unwrap_or(0.0);
+            events.push((last.time_s + usual * MISSED, index, None));
+        }
     }
-    events.sort_by(|a, b| a.0.time_s.total_cmp(&b.0.time_s));
+    events.sort_by(|a, b| {
+        let order = a.0.total_cmp(&b.0);
+        order.then(b.2.is_none().cmp(&a.2.is_none()))
+    });
     let mut points: Vec<Point> = Vec::new();
     let mut sum = 0.0;
-    let mut ended: Vec<usize> = Vec::new();
-    let same_time = |a: &(Point, usize, bool), b: &(Point, usize, bool)| a.0.time_s == b.0.time_s;
-    for sweep in events.chunk_by(same_time) {
-        for index in ended.drain(..) {
-            sum -= now[index];
-            now[index] = 0.0;
+    for sweep in events.chunk_by(|a, b| a.0 == b.0) {
+        for &(_, index, bytes) in sweep {
+            let bytes = bytes.unwrap_or(0.0);
+            sum += bytes - now[index];
+            now[index] = bytes;
         }
-        for &(point, index, last) in sweep {
-            sum += point.bytes - now[index];
-            now[index] = point.bytes;
-            if last {
-                ended.push(index);
-            }
-        }
-        points.push(Point {
-            time_s: sweep[0].0.time_s,
+        let sampled = sweep.iter().find(|event| event.2.is_some());
+        points.extend(sampled.map(|&(time_s, ..)| Point {
+            time_s,
             bytes: sum.max(0.0),
-        });
+        }));
     }
     Curve {
         label: "all processes".to_owned(),
+        pid: String::new(),
         part: Part::Total,
         points,
     }
+}
+
+/// The median of the distances between points, in seconds. None of a single one.
+fn usual_distance(points: &[Point]) -> Option<f64> {
+    let distances = points.windows(2).map(|w| w[1].time_s - w[0].time_s);
+    let mut distances: Vec<f64> = distances.collect();
+    if distances.is_empty() {
+        return None;
+    }
+    let middle = distances.len() / 2;
+    Some(*distances.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
 
 /// The points of a window, with the values at its edges.
@@ -348,17 +369,15 @@ pub fn stretches(points: &[Point]) -> Vec<&[Point]> {
     // twice the usual distance.
     const UNUSUAL: f64 = 20.0;
     const LEAST_S: f64 = 1.0;
-    let mut distances: Vec<f64> = points
-        .windows(2)
-        .map(|w| w[1].time_s - w[0].time_s)
-        .collect();
-    if distances.is_empty() {
+    let Some(usual) = usual_distance(points) else {
         return vec![points];
-    }
-    let middle = distances.len() / 2;
-    let (_, median, _) = distances.select_nth_unstable_by(middle, f64::total_cmp);
-    let longest = (*median * UNUSUAL).max(LEAST_S);
+    };
+    let longest = (usual * UNUSUAL).max(LEAST_S);
     points
         .chunk_by(|a, b| b.time_s - a.time_s <= longest)
         .collect()
 }
+
+#[cfg(test)]
+#[path = "data_tests.rs"]
+mod tests;

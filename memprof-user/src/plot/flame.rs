@@ -39,7 +39,7 @@ pub struct Flame<'a> {
 }
 
 struct Lane<'a> {
-    title: String,
+    title: (String, String),
     rows: Vec<Vec<&'a Call>>,
     change: f64,
 }
@@ -125,7 +125,9 @@ impl<'a> Flame<'a> {
 
     fn draw_lane(&self, scene: &mut Scene, lane: &Lane<'_>, frame: Frame, time_s: Range) {
         let top = frame.y + GAP + HEADER;
-        let title = font::fit(&lane.title, 12.0, frame.width);
+        let (name, tail) = &lane.title;
+        let room = frame.width - font::width(tail, 12.0);
+        let title = font::fit(name, 12.0, room) + tail;
         scene.items.push(Item::Text(Text {
             x: frame.x,
             y: top - 6.0,
@@ -248,17 +250,18 @@ impl Lane<'_> {
     }
 }
 
-fn title(data: &Data, pid: Option<u32>, calls: &[&Call]) -> String {
+/// Whose a band is, and what follows that is never cut.
+fn title(data: &Data, pid: Option<u32>, calls: &[&Call]) -> (String, String) {
     let curve = calls.iter().find_map(|call| call.curve);
     let curve = curve.and_then(|index| data.curves.get(index));
-    let name = match (curve, pid) {
-        (Some(curve), _) => curve.label.clone(),
-        (None, Some(pid)) => format!("process {pid}"),
-        (None, None) => "main process".to_owned(),
+    let (name, shown_pid) = match (curve, pid) {
+        (Some(curve), _) => (curve.label.clone(), curve.pid.as_str()),
+        (None, Some(pid)) => (format!("process {pid}"), ""),
+        (None, None) => ("main process".to_owned(), ""),
     };
     let count = calls.iter().map(|call| call.calls.max(1)).sum::<u64>();
     let calls = if count == 1 { "call" } else { "calls" };
-    format!("{name} · {count} {calls}")
+    (name, format!("{shown_pid} · {count} {calls}"))
 }
 
 /// A group of rows in which calls of one thread (or greenlet) can lie: those of depth n in row n.
@@ -336,3 +339,7 @@ fn rows(calls: Vec<&Call>) -> (Vec<Vec<&Call>>, usize) {
     let rows = tracks.into_iter().flat_map(|track| track.rows);
     (rows.filter(|row| !row.is_empty()).collect(), beyond)
 }
+
+#[cfg(test)]
+#[path = "flame_tests.rs"]
+mod tests;

@@ -24,6 +24,8 @@ pub struct Entry {
     pub ink: Ink,
     /// Whose it is. The end is cut when it is too long.
     pub label: String,
+    /// What follows and is never cut.
+    pub tail: String,
     /// Lines below it.
     pub details: Vec<String>,
 }
@@ -60,7 +62,8 @@ pub fn draw(scene: &mut Scene, entries: &[Entry], frame: Frame) -> f64 {
         let middle = top + LINE / 2.0;
         sign(scene, entry, (frame.x, middle));
         let at = |line: usize| (frame.x + INDENT, top + LINE * line as f64 + 12.0);
-        let label = font::fit(&entry.label, LABEL, room);
+        let left = room - font::width(&entry.tail, LABEL);
+        let label = font::fit(&entry.label, LABEL, left) + &entry.tail;
         scene.text(at(0), LABEL, Ink::Text, label);
         for (index, detail) in entry.details.iter().enumerate() {
             let detail = font::fit(detail, DETAIL, room);

@@ -214,7 +214,8 @@ fn rows(out: &mut String, canvas: &Canvas, scale: &Scale, metric: &str, terminal
 fn times(out: &mut String, width: usize, time_s: Range) {
     let time = axis::seconds(time_s, (width as f64 / 12.0).max(2.0));
     let mut edge = vec!['─'; width];
-    let mut labels = vec![' '; width + MARGIN];
+    // The last number stands across the edge.
+    let mut labels = vec![' '; width + MARGIN + 4];
     for tick in &time.ticks {
         let share = (tick.at - time_s.begin) / time_s.span();
         let column = (share * (width - 1) as f64).round() as usize;
@@ -248,8 +249,10 @@ fn legend_row(out: &mut String, entry: &Entry, terminal: &Terminal) {
     };
     let details = entry.details.join(", ");
     // The numbers stay whole: a long name gives way.
-    let room = terminal.columns.saturating_sub(details.width() + 6).max(12);
-    let label = clipped(&entry.label, room);
+    let tail = escape::terminal(&entry.tail);
+    let fixed = details.width() + tail.width() + 6;
+    let room = terminal.columns.saturating_sub(fixed).max(12);
+    let label = clipped(&entry.label, room) + &tail;
     out.push_str(format!("{begin}{sign}{end} {label}  {details}").trim_end());
     out.push('\n');
 }

@@ -65,7 +65,7 @@ const SERIES_COLOURS: [(Rgb, Rgb); 8] = [
 /// From step −6 to 6: (on light, on dark).
 const HEAT_COLOURS: [(Rgb, Rgb); 13] = [
     (0x1f5fa8, 0x7fbdf2),
-    (0x3f7fc4, 0x5a9fdc),
+    (0x4a88cc, 0x5a9fdc),
     (0x6ea3d8, 0x4183c0),
     (0x9bc1e6, 0x33689c),
     (0xbfd8f0, 0x2b5078),
