@@ -22,6 +22,7 @@ pub mod line_tables;
 pub mod machine;
 pub mod off;
 pub mod pages;
+pub mod picture;
 pub mod process;
 pub mod program;
 pub mod report;

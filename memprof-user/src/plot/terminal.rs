@@ -1,7 +1,7 @@
 //! Curves in letters: eight dots a cell (Unicode's Braille patterns), for a machine one is logged
 //! in to.
 
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::axis::{self, Range, Scale};
 use super::brackets;
@@ -248,13 +248,20 @@ fn legend_row(out: &mut String, entry: &Entry, terminal: &Terminal) {
         (true, _) => (sequence(Some(entry.ink)), sequence(None)),
     };
     let details = entry.details.join(", ");
-    // The numbers stay whole: a long name gives way.
     let tail = escape::terminal(&entry.tail);
-    let fixed = details.width() + tail.width() + 6;
-    let room = terminal.columns.saturating_sub(fixed).max(12);
+    // The numbers stay whole: a long name gives way, and then they go to a line of their own.
+    const LEAST_NAME: usize = 12;
+    const SIGN: usize = 3;
+    const BETWEEN: usize = 2;
+    let room = |other: usize| terminal.columns.saturating_sub(SIGN + tail.width() + other);
+    let beside = room(BETWEEN + details.width());
+    let (room, between) = match beside >= LEAST_NAME.min(entry.label.width()) {
+        true => (beside, " ".repeat(BETWEEN)),
+        false => (room(0), format!("\n{}", " ".repeat(SIGN))),
+    };
     let label = clipped(&entry.label, room) + &tail;
-    out.push_str(format!("{begin}{sign}{end} {label}  {details}").trim_end());
-    out.push('\n');
+    let between = if details.is_empty() { "" } else { &between };
+    out.push_str(&format!("{begin}{sign}{end} {label}{between}{details}\n"));
 }
 
 /// What came from outside, in at most so many cells.
@@ -265,11 +272,12 @@ fn clipped(text: &str, columns: usize) -> String {
     }
     let mut kept = String::new();
     for character in text.chars() {
-        kept.push(character);
-        if kept.width() >= columns {
-            kept.pop();
+        let wider = kept.width() + character.width().unwrap_or(0);
+        // One cell is for what stands for the rest.
+        if wider >= columns {
             break;
         }
+        kept.push(character);
     }
     kept + "…"
 }
