@@ -3,7 +3,7 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::axis::{self, Range, Scale};
+use super::axis::{self, Axis, Range, Scale};
 use super::brackets;
 use super::chart::{PlotOptions, Styled, bytes_range, curve_entries, styled, time_range, unit_of};
 use super::data::{self, Data};
@@ -75,8 +75,15 @@ pub fn text(recordings: &[Data], options: &PlotOptions, terminal: &Terminal) -> 
         out.push_str(&clipped(&title, terminal.columns));
         out.push('\n');
     }
-    rows(&mut out, &canvas, &scale, &unit_of(recordings), terminal);
-    times(&mut out, width, time_s);
+    let memory = axis::bytes(scale.bytes, (height as f64 / 3.0).max(2.0));
+    let time = axis::seconds(time_s, (width as f64 / 12.0).max(2.0));
+    let metric = unit_of(recordings);
+    out.push_str(&format!(
+        "{metric}, {} · time, {}\n",
+        memory.unit, time.unit
+    ));
+    rows(&mut out, &canvas, &scale, &memory, terminal);
+    times(&mut out, width, time_s, &time);
     let mut entries = curve_entries(&curves, options.slope);
     let all = marked.map_or(0, |data| data.calls.len());
     entries.extend(brackets::legend(&functions, calls.len(), all));
@@ -176,11 +183,9 @@ impl Canvas {
 }
 
 /// The canvas with the numbers of memory beside it.
-fn rows(out: &mut String, canvas: &Canvas, scale: &Scale, metric: &str, terminal: &Terminal) {
+fn rows(out: &mut String, canvas: &Canvas, scale: &Scale, memory: &Axis, terminal: &Terminal) {
     let height = canvas.cells.len() / canvas.width;
-    let memory = axis::bytes(scale.bytes, (height as f64 / 3.0).max(2.0));
     let row_of = |bytes: f64| (scale.y(bytes) / 4.0).floor() as usize;
-    out.push_str(&format!("{metric}, {}\n", memory.unit));
     for row in 0..height {
         let tick = memory.ticks.iter().find(|tick| row_of(tick.at) == row);
         let label = tick.map_or("", |tick| tick.label.as_str());
@@ -211,11 +216,9 @@ fn rows(out: &mut String, canvas: &Canvas, scale: &Scale, metric: &str, terminal
 }
 
 /// The line below the canvas, and the numbers of time.
-fn times(out: &mut String, width: usize, time_s: Range) {
-    let time = axis::seconds(time_s, (width as f64 / 12.0).max(2.0));
+fn times(out: &mut String, width: usize, time_s: Range, time: &Axis) {
     let mut edge = vec!['─'; width];
-    // The last number stands across the edge.
-    let mut labels = vec![' '; width + MARGIN + 4];
+    let mut labels = vec![' '; width + MARGIN];
     for tick in &time.ticks {
         let share = (tick.at - time_s.begin) / time_s.span();
         let column = (share * (width - 1) as f64).round() as usize;
@@ -223,7 +226,9 @@ fn times(out: &mut String, width: usize, time_s: Range) {
             *place = '┬';
         }
         let label = tick.label.chars();
+        // In the middle below its tick, but whole.
         let begin = (column + MARGIN).saturating_sub(tick.label.len() / 2);
+        let begin = begin.min(labels.len().saturating_sub(tick.label.len()));
         for (offset, character) in label.enumerate() {
             if let Some(place) = labels.get_mut(begin + offset) {
                 *place = character;
@@ -233,7 +238,8 @@ fn times(out: &mut String, width: usize, time_s: Range) {
     let edge: String = edge.into_iter().collect();
     let labels: String = labels.into_iter().collect();
     out.push_str(&format!("{:>width$} └{edge}\n", "", width = MARGIN - 2));
-    out.push_str(&format!("{}  {}\n", labels.trim_end(), time.unit));
+    out.push_str(labels.trim_end());
+    out.push('\n');
 }
 
 fn legend_row(out: &mut String, entry: &Entry, terminal: &Terminal) {
