@@ -19,6 +19,7 @@ pub mod folded;
 pub mod gate;
 pub mod http;
 pub mod line_tables;
+pub mod looker;
 pub mod machine;
 pub mod off;
 pub mod pages;

@@ -1,61 +1,18 @@
 //! `plot`: pictures of recordings of real runs, held against the numbers in the recordings.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use memprof_tests::errors::expect_error;
+use memprof_tests::looker::Looker;
 use memprof_tests::machine::{self, require, workload};
 use memprof_tests::picture::{self, Pixels};
-use memprof_tests::program::{Ended, Program};
+use memprof_tests::program::Program;
 use memprof_tests::service::{Service, Stage};
-use memprof_tests::session::{Session, scratch};
+use memprof_tests::session::Session;
 use memprof_tests::{browser, dat};
 use rustix::process::Signal;
-use tempfile::TempDir;
-
-/// Looking takes neither root nor a kernel.
-struct Looker {
-    dir: TempDir,
-    binary: PathBuf,
-}
-
-impl Looker {
-    fn open() -> Option<Looker> {
-        Some(Looker {
-            binary: require(machine::binary())?,
-            dir: scratch(),
-        })
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
-        command.arg("plot").args(args).current_dir(self.dir.path());
-        for name in ["DISPLAY", "WAYLAND_DISPLAY", "SUDO_UID", "COLUMNS"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    #[track_caller]
-    fn plot(&self, args: &[&str]) -> Ended {
-        Program::start(&mut self.command(args)).finish()
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    #[track_caller]
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.file(name), text).expect("write into the scratch folder");
-    }
-
-    #[track_caller]
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.file(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-    }
-}
 
 /// Ten seconds of a process that grows by a MiB a second, from 100 MiB, in which `grow` ran once.
 fn growing() -> String {
@@ -220,7 +177,7 @@ fn the_real_mprofs_recording_is_drawn_with_its_marks() {
     );
     let mut run = Command::new(&mprof);
     run.args(["run", "-o", "mprofile_20260102030405.dat", "app.py"]);
-    Program::start(run.current_dir(looker.dir.path()))
+    Program::start(run.current_dir(looker.dir()))
         .finish()
         .expect_code(0);
     let recorded = looker.read("mprofile_20260102030405.dat");
@@ -229,7 +186,7 @@ fn the_real_mprofs_recording_is_drawn_with_its_marks() {
 
     // No name: the last one, as mprof does.
     looker.plot(&["-o", "curve.svg", "-s"]).expect_code(0);
-    let dom = browser::dom(&chromium, looker.dir.path(), &looker.file("curve.svg"));
+    let dom = browser::dom(&chromium, looker.dir(), &looker.file("curve.svg"));
     let texts = picture::texts(&dom, "text");
     for wanted in ["inner  ×2", "outer  ×2", "main process"] {
         assert!(
@@ -352,7 +309,7 @@ fn hostile_names_are_words_in_a_browser_and_on_a_terminal() {
     looker.write("a.dat", &text);
     for (option, file) in [("-n", "curve.svg"), ("--flame", "flame.svg")] {
         looker.plot(&["a.dat", option, "-o", file]).expect_code(0);
-        let dom = browser::dom(&chromium, looker.dir.path(), &looker.file(file));
+        let dom = browser::dom(&chromium, looker.dir(), &looker.file(file));
         let texts = picture::texts(&dom, "text");
         assert!(
             texts.iter().any(|text| text.contains("</script>?[2J?evil")),
@@ -396,11 +353,11 @@ fn a_terminal_gets_letters_as_wide_as_it_is_and_a_pipe_no_colours() {
         );
     }
     // script(1) gives it a terminal.
-    let shell = format!("'{}' plot a.dat --terminal", looker.binary.display());
+    let shell = format!("'{}' plot a.dat --terminal", looker.binary().display());
     let mut script = Command::new("script");
     script
         .args(["-qec", &shell, "/dev/null"])
-        .current_dir(looker.dir.path());
+        .current_dir(looker.dir());
     let shown = Program::start(script.env("TERM", "xterm").env_remove("NO_COLOR")).finish();
     assert!(
         shown.stdout.contains("\u{1b}[1m") && shown.stdout.contains('⣀'),
@@ -434,7 +391,7 @@ fn without_a_name_the_picture_is_shown_or_its_path_is_told() {
     std::fs::set_permissions(&viewer, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!(
         "{}:{}",
-        looker.dir.path().display(),
+        looker.dir().display(),
         std::env::var("PATH").unwrap()
     );
     for (args, display, opened) in [
@@ -527,8 +484,10 @@ fn a_full_disk_leaves_no_half_picture() {
     let script = "mount -t tmpfs -o size=8k none disk && \"$0\" plot a.dat -o disk/a.png; \
                   code=$?; ls -A disk; exit $code";
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script]).arg(&looker.binary);
-    let ended = Program::start(command.current_dir(looker.dir.path())).finish();
+    command
+        .args(["-m", "sh", "-c", script])
+        .arg(looker.binary());
+    let ended = Program::start(command.current_dir(looker.dir())).finish();
     assert_eq!(ended.stdout, "", "left behind");
     expect_error(ended, 1).expect_words(&["df -h"]);
 }
