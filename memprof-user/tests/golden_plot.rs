@@ -5,7 +5,7 @@
 
 mod support;
 
-use memprof_user::model::{Mark, Profile};
+use memprof_user::model::Profile;
 use memprof_user::plot::{self, Colours, Data, PlotOptions, Range, Terminal, Theme};
 use memprof_user::recording::Recording;
 
@@ -95,15 +95,18 @@ fn a_picture_stays_small_whatever_is_recorded() {
             ..first
         })
         .collect();
+    let mark = profile.marks[0].clone();
     profile.marks = (0..60_000)
-        .map(|i| Mark {
-            process: 0,
-            function: format!("app.f{}", i % 300),
-            begin_epoch_s: first.epoch_s + f64::from(i) / 10.0,
-            end_epoch_s: first.epoch_s + f64::from(i) / 10.0 + 0.05,
-            rss_begin: 1 << 20,
-            rss_end: (1 << 20) + u64::from(i) * 4096,
-            level: i % 3,
+        .map(|i| {
+            let mut mark = mark.clone();
+            mark.process = 0;
+            mark.function = format!("app.f{}", i % 300);
+            mark.begin_epoch_s = first.epoch_s + f64::from(i) / 10.0;
+            mark.end_epoch_s = mark.begin_epoch_s + 0.05;
+            mark.rss_begin = 1 << 20;
+            mark.rss_end = (1 << 20) + u64::from(i) * 4096;
+            mark.level = i % 3;
+            mark
         })
         .collect();
     let data = [data(&profile)];
@@ -115,6 +118,32 @@ fn a_picture_stays_small_whatever_is_recorded() {
         let svg = svg(&data, &options);
         assert!(svg.len() < 1 << 20, "flame {flame}: {} bytes", svg.len());
     }
+}
+
+#[test]
+fn numbers_that_no_machine_has_are_no_danger() {
+    let dat = "CMDLINE x\nMEM 1e300 1e300\nMEM 0 -1e300\nMEM 1 1\nCHLD 7 1e-300 1\n\
+               FUNC f 0 -1e300 1e300 1e300 4294967295\nFUNC g 1 1 1 1 0\n";
+    let recording = memprof_user::recording::read_dat(dat.as_bytes())
+        .unwrap()
+        .unwrap();
+    let data = [Data::new(&recording, "a.dat").unwrap()];
+    for flame in [false, true] {
+        let options = PlotOptions {
+            flame,
+            slope: true,
+            ..PlotOptions::default()
+        };
+        let svg = svg(&data, &options);
+        assert!(!svg.contains("NaN") && !svg.contains("\"inf"), "{svg}");
+        plot::png(&plot::picture(&data, &options), Theme::Dark).unwrap();
+    }
+    let terminal = Terminal {
+        columns: 0,
+        rows: Some(0),
+        colour: true,
+    };
+    assert!(!plot::text(&data, &PlotOptions::default(), &terminal).is_empty());
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn needs_marks(data: &Data, window: Option<Range>) -> Result<()> {
         None => Error::failed(
             error,
             "it has no marks: nobody asked when which function began and ended",
-            "decorate functions with @profile: memprof-ebpf run -- python3 FILE.py",
+            "memprof-ebpf run --func MODULE.NAME -- CMD, or decorate functions with @profile",
         ),
     })
 }

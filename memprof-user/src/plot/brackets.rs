@@ -81,7 +81,7 @@ pub fn ink(index: usize) -> Ink {
 pub fn legend(functions: &[Function<'_>], drawn: usize, calls: usize) -> Vec<Entry> {
     let row = |(index, function): (usize, &Function<'_>)| {
         let times = match function.calls {
-            1 => String::new(),
+            0 | 1 => String::new(),
             calls => format!("  ×{calls}"),
         };
         Entry {

@@ -75,7 +75,7 @@ pub struct Call {
     pub end: Point,
     /// Depth among the marked calls.
     pub level: u32,
-    /// Calls that it stands for.
+    /// Calls that began in it; none where a suspended one went on.
     pub calls: u64,
 }
 
@@ -226,20 +226,21 @@ fn first_time(recording: &Recording) -> Option<f64> {
     Some(calls.fold(sampled, f64::min))
 }
 
+/// The file's numbers are finite, and here they become such that sums and distances are too: no
+/// run takes longer, and no machine has more.
 fn point(point: recording::Point, start: f64) -> Point {
+    const LONGEST_S: f64 = 1e12;
+    const MOST_BYTES: f64 = 1e18;
     Point {
-        time_s: point.epoch_s - start,
-        bytes: point.bytes,
+        time_s: (point.epoch_s - start).clamp(-LONGEST_S, LONGEST_S),
+        bytes: point.bytes.min(MOST_BYTES),
     }
 }
 
 fn own(call: &recording::Call, end: usize, start: f64) -> Point {
-    let main = [call.begin, call.end][end];
-    let bytes = call.own_bytes.map_or(main.bytes, |own| own[end]);
-    Point {
-        time_s: main.epoch_s - start,
-        bytes,
-    }
+    let mut at = [call.begin, call.end][end];
+    at.bytes = call.own_bytes.map_or(at.bytes, |own| own[end]);
+    point(at, start)
 }
 
 fn label(series: &Series, part: Part) -> (String, String) {

@@ -259,7 +259,7 @@ fn title(data: &Data, pid: Option<u32>, calls: &[&Call]) -> (String, String) {
         (None, Some(pid)) => (format!("process {pid}"), ""),
         (None, None) => ("main process".to_owned(), ""),
     };
-    let count = calls.iter().map(|call| call.calls.max(1)).sum::<u64>();
+    let count = calls.iter().map(|call| call.calls).sum::<u64>();
     let calls = if count == 1 { "call" } else { "calls" };
     (name, format!("{shown_pid} · {count} {calls}"))
 }

@@ -56,7 +56,9 @@ pub enum PictureBackend {
 
 /// Two times in seconds, the first before the second.
 fn window(text: &str) -> Result<Range, String> {
-    let number = |text: &str| text.trim().parse().ok().filter(|n: &f64| n.is_finite());
+    // Beyond this, neighbouring numbers of floating point are no longer a millisecond apart.
+    const MOST_S: f64 = 1e12;
+    let number = |text: &str| text.trim().parse().ok().filter(|n: &f64| n.abs() <= MOST_S);
     let ends = text.split_once(',');
     match ends.and_then(|(begin, end)| Some((number(begin)?, number(end)?))) {
         Some((begin, end)) if begin < end => Ok(Range { begin, end }),
