@@ -23,6 +23,9 @@ const MAX_WORDS: (usize, usize) = (3, 20);
 /// Size of the words at a bracket.
 const SIZE: f64 = 11.0;
 
+/// Width of a name beside a bracket. The legend has more room.
+const MAX_NAME: f64 = 120.0;
+
 /// What is known of a function from its calls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function<'a> {
@@ -173,7 +176,8 @@ pub fn draw(
                 continue;
             }
             said[place] += 1;
-            let text = format!("{} {}", functions[place].label, change(call.growth()));
+            let name = font::fit(functions[place].label, SIZE, MAX_NAME);
+            let text = format!("{name} {}", change(call.growth()));
             let at = (scale.x(call.begin.time_s), scale.y(call.begin.bytes));
             words(scene, &text, ink(place), at, scale.frame, taken);
         }
