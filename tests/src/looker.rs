@@ -67,3 +67,13 @@ impl Looker {
         std::fs::read_to_string(self.file(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 }
+
+/// Ten seconds of a process that grows by a MiB a second, from 100 MiB, in which `grow` ran once.
+pub fn growing() -> String {
+    let mut text = "CMDLINE python app.py\n".to_owned();
+    for i in 0..=100 {
+        let (mib, epoch_s) = (100.0 + f64::from(i) / 10.0, 1.7e9 + f64::from(i) / 10.0);
+        text.push_str(&format!("MEM {mib:.6} {epoch_s:.4}\n"));
+    }
+    text + "FUNC app.grow 102.0000 1700000002.0000 106.0000 1700000006.0000 0\n"
+}

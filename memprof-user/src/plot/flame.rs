@@ -87,6 +87,20 @@ impl<'a> Flame<'a> {
         }
     }
 
+    /// The bands from top to bottom: whose, and its rows of calls.
+    pub fn bands(&self) -> impl Iterator<Item = (String, &[Vec<&'a Call>])> {
+        let title = |lane: &Lane<'_>| format!("{}{}", lane.title.0, lane.title.1);
+        self.lanes
+            .iter()
+            .map(move |lane| (title(lane), lane.rows.as_slice()))
+    }
+
+    /// The shortest name of a call's function.
+    pub fn label(&self, call: &'a Call) -> &'a str {
+        let name = call.function.as_str();
+        self.labels.get(name).copied().unwrap_or(name)
+    }
+
     /// Height of all bands.
     pub fn height(&self) -> f64 {
         let lanes: f64 = self.lanes.iter().map(Lane::height).sum();
@@ -115,12 +129,18 @@ impl<'a> Flame<'a> {
             self.draw_lane(scene, lane, Frame { y: top, ..frame }, time_s);
             top += lane.height();
         }
-        let note = match self.left_out {
-            (0, 0) => return,
-            (0, calls) => format!("{calls} calls in deeper rows are not drawn"),
-            (processes, _) => format!("{processes} processes with less change are not drawn"),
-        };
-        scene.text((frame.x, top + 14.0), SIZE, Ink::Muted, note);
+        if let Some(note) = self.note() {
+            scene.text((frame.x, top + 14.0), SIZE, Ink::Muted, note);
+        }
+    }
+
+    /// One sentence on what had no place.
+    pub fn note(&self) -> Option<String> {
+        match self.left_out {
+            (0, 0) => None,
+            (0, calls) => Some(format!("{calls} calls in deeper rows are not drawn")),
+            (lanes, _) => Some(format!("{lanes} processes with less change are not drawn")),
+        }
     }
 
     fn draw_lane(&self, scene: &mut Scene, lane: &Lane<'_>, frame: Frame, time_s: Range) {
@@ -185,8 +205,7 @@ impl<'a> Flame<'a> {
             radius: if frame.width > 6.0 { 2.0 } else { 0.0 },
             hover: Some(hover),
         });
-        let name = self.labels.get(call.function.as_str()).copied();
-        let name = name.unwrap_or(&call.function);
+        let name = self.label(call);
         let room = frame.width - 2.0 * PADDING;
         let with_growth = format!("{name}  {}", change(call.growth()));
         let text = match font::width(&with_growth, SIZE) <= room {
@@ -201,7 +220,7 @@ impl<'a> Flame<'a> {
 
     /// The colour of a change. Steps grow with the square root: a tenth of the largest change is
     /// seen, and the largest still stands out.
-    fn step(&self, growth: f64) -> i8 {
+    pub fn step(&self, growth: f64) -> i8 {
         if growth.abs() < PAGE {
             return 0;
         }

@@ -1,12 +1,15 @@
 //! Curves in letters: eight dots a cell (Unicode's Braille patterns), for a machine one is logged
 //! in to.
 
+mod flame;
+
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::axis::{self, Axis, Range, Scale};
 use super::brackets;
 use super::chart::{PlotOptions, Styled, bytes_range, curve_entries, styled, time_range, unit_of};
 use super::data::{self, Data};
+use super::flame::Flame;
 use super::legend::{Entry, Sign};
 use super::scene::Frame;
 use super::theme::Ink;
@@ -47,6 +50,8 @@ pub fn text(recordings: &[Data], options: &PlotOptions, terminal: &Terminal) -> 
         [only] if !options.no_marks => Some(only),
         _ => None,
     };
+    let flame = marked.filter(|_| options.flame).map(Flame::new);
+    let marked = marked.filter(|_| flame.is_none());
     let calls = marked.map_or_else(Vec::new, brackets::chosen);
     let scale = Scale {
         // In dots, so that the middle of the last dot is the end of the range.
@@ -87,6 +92,10 @@ pub fn text(recordings: &[Data], options: &PlotOptions, terminal: &Terminal) -> 
     let mut entries = curve_entries(&curves, options.slope);
     let all = marked.map_or(0, |data| data.calls.len());
     entries.extend(brackets::legend(&functions, calls.len(), all));
+    if let Some(flame) = &flame {
+        flame::write(&mut out, flame, width, time_s, terminal);
+        out.push('\n');
+    }
     for entry in &entries {
         legend_row(&mut out, entry, terminal);
     }
@@ -286,6 +295,11 @@ fn clipped(text: &str, columns: usize) -> String {
         kept.push(character);
     }
     kept + "…"
+}
+
+/// The end of a colour.
+fn sequence_end() -> &'static str {
+    sequence(None)
 }
 
 /// ECMA-48 SGR. The sixteen colours of the terminal, which its user has chosen to be readable.

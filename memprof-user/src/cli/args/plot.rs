@@ -21,7 +21,7 @@ pub struct PlotArgs {
     #[arg(short, long, value_name = "BEGIN,END", value_parser = window, allow_hyphen_values = true)]
     pub window: Option<Range>,
     /// Marks as boxes, time by depth, coloured by growth; a band a process
-    #[arg(short, long, conflicts_with = "terminal")]
+    #[arg(short, long)]
     pub flame: bool,
     /// A straight line through each curve, and its slope
     #[arg(short, long)]
