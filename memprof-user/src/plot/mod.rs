@@ -7,6 +7,7 @@
 mod axis;
 mod brackets;
 mod chart;
+mod content;
 mod data;
 mod flame;
 mod font;
@@ -19,7 +20,8 @@ mod terminal;
 mod theme;
 
 pub use axis::Range;
-pub use chart::{PlotOptions, picture};
+pub use chart::picture;
+pub use content::PlotOptions;
 pub use data::{Call, Curve, Data, Part, Point};
 pub use png::png;
 pub use scene::Scene;

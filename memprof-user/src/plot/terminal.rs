@@ -7,9 +7,8 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::axis::{self, Axis, Range, Scale};
 use super::brackets;
-use super::chart::{PlotOptions, Styled, bytes_range, curve_entries, styled, time_range, unit_of};
+use super::content::{Content, PlotOptions, Styled};
 use super::data::{self, Data};
-use super::flame::Flame;
 use super::legend::{Entry, Sign};
 use super::scene::Frame;
 use super::theme::Ink;
@@ -44,15 +43,7 @@ pub fn text(recordings: &[Data], options: &PlotOptions, terminal: &Terminal) -> 
         .unwrap_or(HEIGHT.1 + BELOW)
         .saturating_sub(BELOW);
     let height = height.clamp(HEIGHT.0, HEIGHT.1);
-    let curves = styled(recordings);
-    let time_s = time_range(recordings, options.window);
-    let marked = match recordings {
-        [only] if !options.no_marks => Some(only),
-        _ => None,
-    };
-    let flame = marked.filter(|_| options.flame).map(Flame::new);
-    let marked = marked.filter(|_| flame.is_none());
-    let calls = marked.map_or_else(Vec::new, brackets::chosen);
+    let content = Content::new(recordings, options);
     let scale = Scale {
         // In dots, so that the middle of the last dot is the end of the range.
         frame: Frame {
@@ -61,54 +52,38 @@ pub fn text(recordings: &[Data], options: &PlotOptions, terminal: &Terminal) -> 
             width: (width * 2 - 1) as f64,
             height: (height * 4 - 1) as f64,
         },
-        time_s,
-        bytes: bytes_range(&curves, &calls),
+        time_s: content.time_s,
+        bytes: content.bytes,
     };
     let mut canvas = Canvas::new(width, height);
-    for styled in curves.iter().rev() {
+    for styled in content.curves.iter().rev() {
         canvas.curve(styled, &scale);
     }
-    let functions = marked.map_or_else(Vec::new, |data| brackets::functions(&data.calls));
-    for call in &calls {
-        let place = functions.iter().position(|f| f.name == call.function);
+    for call in &content.calls {
+        let mut functions = content.functions.iter();
+        let place = functions.position(|function| function.name == call.function);
         let ink = place.map_or(Ink::Others, brackets::ink);
         canvas.letter('[', ink, &scale, call.begin);
         canvas.letter(']', ink, &scale, call.end);
     }
-    let mut out = String::new();
-    if let Some(title) = title(recordings, options) {
-        out.push_str(&clipped(&title, terminal.columns));
-        out.push('\n');
-    }
     let memory = axis::bytes(scale.bytes, (height as f64 / 3.0).max(2.0));
-    let time = axis::seconds(time_s, (width as f64 / 12.0).max(2.0));
-    let metric = unit_of(recordings);
-    out.push_str(&format!(
-        "{metric}, {} · time, {}\n",
-        memory.unit, time.unit
-    ));
-    rows(&mut out, &canvas, &scale, &memory, terminal);
-    times(&mut out, width, time_s, &time);
-    let mut entries = curve_entries(&curves, options.slope);
-    let all = marked.map_or(0, |data| data.calls.len());
-    entries.extend(brackets::legend(&functions, calls.len(), all));
-    if let Some(flame) = &flame {
-        flame::write(&mut out, flame, width, time_s, terminal);
+    let time = axis::seconds(scale.time_s, (width as f64 / 12.0).max(2.0));
+    let units = format!("{}, {} · time, {}", content.metric, memory.unit, time.unit);
+    let mut out = String::new();
+    for line in [&content.title, &content.subtitle, &units] {
+        out.push_str(&clipped(line, terminal.columns));
         out.push('\n');
     }
-    for entry in &entries {
+    rows(&mut out, &canvas, &scale, &memory, terminal);
+    times(&mut out, width, scale.time_s, &time);
+    if let Some(flame) = &content.flame {
+        flame::write(&mut out, flame, width, scale.time_s, terminal);
+        out.push('\n');
+    }
+    for entry in &content.entries {
         legend_row(&mut out, entry, terminal);
     }
     out
-}
-
-fn title(recordings: &[Data], options: &PlotOptions) -> Option<String> {
-    match (&options.title, recordings) {
-        (Some(title), _) => Some(title.clone()),
-        (None, [only]) if !only.command.is_empty() => Some(only.command.clone()),
-        (None, [only]) => Some(only.file.clone()),
-        (None, _) => None,
-    }
 }
 
 /// Cells of eight dots.
@@ -253,8 +228,7 @@ fn times(out: &mut String, width: usize, time_s: Range, time: &Axis) {
 
 fn legend_row(out: &mut String, entry: &Entry, terminal: &Terminal) {
     let sign = match entry.sign {
-        Sign::Line => "⣀⣀",
-        Sign::ThinLine => "⣀⣀",
+        Sign::Line | Sign::ThinLine => "⣀⣀",
         Sign::Brackets => "[]",
         Sign::None => "  ",
     };
