@@ -265,6 +265,16 @@ fn numbers_in_the_picture_are_those_of_the_recording() {
             "no {wanted}: {texts:?}"
         );
     }
+    // Dark, whatever the viewer prefers.
+    looker
+        .plot(&["a.dat", "--dark", "-o", "d.svg"])
+        .expect_code(0);
+    assert!(looker.read("a.svg").contains("prefers-color-scheme"));
+    assert!(!looker.read("d.svg").contains("prefers-color-scheme"));
+    looker
+        .plot(&["a.dat", "--dark", "-o", "d.png"])
+        .expect_code(0);
+    assert_eq!(Pixels::read(&looker.file("d.png")).at(0, 0), [20, 23, 28]);
     // Several: from their own first samples, without marks.
     looker.write("b.dat", &growing().replace(" 17000000", " 18000000"));
     looker

@@ -69,8 +69,8 @@ fn record(memprof: &Path, folder: &Path) -> Result<()> {
     let mut run = run.spawn().context("cannot start memprof-ebpf")?;
     let asked = ask(address, &mut run);
     // Ctrl-C, as a terminal gives it: to the service and the tracer alike.
-    let group = format!("-{}", run.id());
-    command::run(Command::new("kill").args(["-INT", "--", &group]))?;
+    let id = run.id().to_string();
+    command::run(Command::new("sh").args(["-c", "kill -INT -- -$0", &id]))?;
     let ended = run.wait()?;
     asked?;
     ensure!(ended.success(), "memprof-ebpf run ended with {ended}");
