@@ -70,7 +70,11 @@ fn record(memprof: &Path, folder: &Path) -> Result<()> {
     let asked = ask(address, &mut run);
     // Ctrl-C, as a terminal gives it: to the service and the tracer alike.
     let id = run.id().to_string();
-    command::run(Command::new("sh").args(["-c", "kill -INT -- -$0", &id]))?;
+    let interrupt = ["-c", "kill -s INT -- -$0", &id];
+    if let Err(error) = command::run(Command::new("sh").args(interrupt)) {
+        run.kill()?;
+        return Err(error);
+    }
     let ended = run.wait()?;
     asked?;
     ensure!(ended.success(), "memprof-ebpf run ended with {ended}");
