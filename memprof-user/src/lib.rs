@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod error;
 pub mod model;
 pub mod output;
+pub mod plot;
 pub mod python;
 pub mod recording;
 pub mod report;

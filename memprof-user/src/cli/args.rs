@@ -1,5 +1,6 @@
 //! What can be typed. Parsed here, resolved by each verb.
 
+mod plot;
 mod recordings;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::session::{OnTrigger, SessionOptions, Trigger, bytes};
 use crate::sink::{DatOptions, Metric, View};
 
+pub use plot::{PictureBackend, PlotArgs};
 pub use recordings::{CleanArgs, PeakArgs, RmArgs};
 
 /// Which Python function, on which line, in which forked worker, made RSS grow.
@@ -39,6 +41,8 @@ pub enum Verb {
     List,
     /// The highest memory of a recording, and of each child
     Peak(PeakArgs),
+    /// Memory over time, with the marks of functions, from recordings
+    Plot(PlotArgs),
     /// Remove recordings, with all files of the same run
     Rm(RmArgs),
     /// Remove all recordings of this folder that have default names

@@ -7,6 +7,7 @@ mod lines;
 mod list;
 mod outputs;
 mod peak;
+mod plot;
 mod program;
 mod python_option;
 mod report;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Verb::Snapshot(args) => snapshot::main(args),
         Verb::List => list::main(),
         Verb::Peak(args) => peak::main(args),
+        Verb::Plot(args) => plot::main(args),
         Verb::Rm(args) => rm::main(args),
         Verb::Clean(args) => rm::clean(args),
         Verb::Doctor(args) => doctor::main(args),

@@ -35,6 +35,12 @@ pub const RULES: &[Rule] = &[
         violations: |source| source.using(&["inferno"]),
     },
     Rule {
+        says: "only memprof-user/src/plot/ names tiny-skia and ttf-parser",
+        because: "how a picture becomes pixels is one file's business, and its letters another's",
+        applies: |source| host(source) && !source.rust_in("memprof-user/src/plot/"),
+        violations: |source| source.using(&["tiny_skia", "ttf_parser"]),
+    },
+    Rule {
         says: "only memprof-user/src/cli/ (and xtask) names clap",
         because: "parsed and resolved arguments are two things; the library takes the latter",
         applies: |source| {
@@ -220,7 +226,7 @@ mod tests {
     use super::*;
 
     /// One breach a rule, by what it says; the paths are parts of real ones.
-    const BREACHES: [(&str, &str, &str); 11] = [
+    const BREACHES: [(&str, &str, &str); 12] = [
         (
             "names aya",
             "memprof-user/src/model/mod.rs",
@@ -230,6 +236,11 @@ mod tests {
             "names inferno",
             "memprof-user/src/sink/dat.rs",
             "//! x\nuse inferno::flamegraph;",
+        ),
+        (
+            "names tiny-skia",
+            "memprof-user/src/cli/plot.rs",
+            "//! x\nuse tiny_skia::Pixmap;",
         ),
         (
             "names clap",
