@@ -127,9 +127,13 @@ fn own(
     } else {
         in_call(process, which, delta, (pid, tid))
     };
-    let Some(mut growth) = growth else {
+    let (Some(growth), Some(kept)) = (growth, maps::growth()) else {
         return origin;
     };
+    // What was a constant in one way to here is a number from now on: the verifier then follows the
+    // walk once, not once for each way.
+    *kept = growth;
+    let growth = kept;
     let captured = stack::capture(process, pid, tid, thread_pointer(task));
     if fault.tid == tid {
         // A read of the walk may have faulted, and a kernel fault places one growth only.
@@ -147,7 +151,7 @@ fn own(
     growth.header.pid = pid;
     growth.header.tid = tid;
     growth.stack = captured.id;
-    emit::growth(process, &mut growth, rep);
+    emit::growth(process, growth, rep);
     origin
 }
 

@@ -89,7 +89,7 @@ impl FrameReads {
         match self {
             FrameReads::Window => *found,
             FrameReads::Single => PythonLayout {
-                frame_paged: 0,
+                frame_page_mask: 0,
                 ..*found
             },
             FrameReads::None => PythonLayout::default(),
