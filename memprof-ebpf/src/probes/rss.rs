@@ -4,9 +4,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use memprof_common::{
     Fault, HUGE_PAGE_BYTES, PAGE_BYTES, Process,
@@ -17,7 +15,7 @@ use memprof_common::{
 use crate::{
     emit,
     kernel::{
-        Structure, current, in_system_call, mapping_at, registers, regs, resident_pages,
+        Structure, current, ids_of, in_system_call, mapping_at, registers, regs, resident_pages,
         shared_anon_pages, task_flag, task_flags, thread_pointer, watched,
     },
     maps::{self, config},
@@ -43,13 +41,13 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
     if which == member::SWAP || which >= member::COUNT as u32 {
         return;
     }
-    let id = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((id >> 32) as u32, id as u32);
+    let task = current();
+    let (pid, tid) = ids_of(task);
     if let Some(fault) = maps::fault(tid)
         && let Some((process, pid)) = maps::memory_of(pid)
         && process.mm == mm.address()
     {
-        if own(process, fault, mm, which, (pid, tid)) == Origin::Call {
+        if own(process, fault, mm, which, task, (pid, tid)) == Origin::Call {
             return;
         }
         // Last: whoever takes pages away at the same time compares this number before and after,
@@ -77,9 +75,9 @@ fn own(
     fault: &mut Fault,
     mm: Structure,
     which: u32,
+    task: Structure,
     (pid, tid): (u32, u32),
 ) -> Origin {
-    let task = current();
     let registers = registers(task);
     let flags = task_flags(task);
     if flags & task_flag::EXITING != 0 {

@@ -1,7 +1,8 @@
 //! `cargo xtask bench --walk`: what one walk of the Python frames costs, by depth.
 //!
-//! The same faults are traced without a walk, with frames read one by one, and with many at once,
-//! in turns; a walk is what they cost more than those without.
+//! The same faults are traced without a walk, with frames read many at once, and one by one: three
+//! processes with a tracer each, in turns. A walk is what they cost more than those without. The
+//! hooks of the other two tracers are in all three, and so in no difference.
 
 use std::path::{Path, PathBuf};
 
@@ -19,21 +20,24 @@ pub fn measure(memprof: &Path, pythons: &[PathBuf], output: &Path, rounds: usize
     );
     println!("|---|---|---|---|---|---|---|");
     for python in pythons {
-        let mut workload = Workload::start(python, &CASES)?;
-        let mut traced = |reads| -> Result<Round> {
-            let how = ["--frame-reads", reads];
-            let tracer = Tracer::attach(memprof, workload.child.id(), output, &how)?;
-            let round = workload.round()?;
-            tracer.stop()?;
-            Ok(round)
-        };
+        let mut traced = Vec::new();
+        for reads in ["none", "window", "single"] {
+            let workload = Workload::start(python, &CASES)?;
+            let (pid, output) = (workload.child.id(), output.with_extension(reads));
+            let tracer = Tracer::attach(memprof, pid, &output, &["--frame-reads", reads])?;
+            traced.push((workload, tracer));
+        }
         let mut all = Vec::new();
         for _ in 0..rounds {
-            all.push([traced("none")?, traced("window")?, traced("single")?]);
+            let rounds = traced.iter_mut().map(|(workload, _)| workload.round());
+            all.push(rounds.collect::<Result<Vec<Round>>>()?);
+        }
+        for (_, tracer) in traced {
+            tracer.stop()?;
         }
         let version = python_version(python);
         for (case, name) in CASES.iter().enumerate() {
-            let ns = |round: &[Round; 3], reads: usize| round[reads][case].1;
+            let ns = |round: &Vec<Round>, reads: usize| round[reads][case].1;
             let walks = |reads| {
                 let more = all.iter().map(|round| ns(round, reads) - ns(round, 0));
                 let more = sorted(more.collect());
