@@ -180,7 +180,7 @@ pub struct Process {
     /// the page tables know what is resident.
     pub unexplained: u32,
 }
-const _: () = assert!(size_of::<Process>() == 112 + 8 + 32 + 24 + 96 + 8 + 24);
+const _: () = assert!(size_of::<Process>() == 120 + 8 + 32 + 24 + 96 + 8 + 24);
 
 /// CPUs whose counters are summed at most, a power of two: on larger machines amounts of huge
 /// pages and of file pages are coarse.
@@ -217,7 +217,7 @@ pub struct LayoutOffer {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<LayoutOffer>() == 120);
+const _: () = assert!(size_of::<LayoutOffer>() == 128);
 
 /// Key of the `IMAGES` map: a file, as the kernel names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -250,7 +250,7 @@ pub struct KnownImage {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KnownImage>() == 112 + 24);
+const _: () = assert!(size_of::<KnownImage>() == 120 + 24);
 
 impl KnownImage {
     /// The layout of a process that maps the file at `base`.
