@@ -115,9 +115,14 @@ pub struct PythonLayout {
     /// `co_version` (u32, 3.12+): another one for each code object of a process, or 0. 0: the
     /// version has none.
     pub code_version: u16,
+    /// Number of greenlet's extension module among the modules with thread-local variables: index
+    /// into a thread's vector of them. 0: the process has none.
+    pub greenlet_module: u32,
+    /// Where among that module's variables the pointer to the thread's `greenlet::ThreadState` is.
+    pub greenlet_offset: u32,
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 112);
+const _: () = assert!(size_of::<PythonLayout>() == 120);
 
 impl PythonLayout {
     /// The same layout of a process whose image lies `by` bytes further on. What is no address

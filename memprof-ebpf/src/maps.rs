@@ -57,6 +57,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     vma_start: 0,
     wakeup_bytes: 0,
     native: 0,
+    file_dentry: 0,
+    dentry_name: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -83,7 +85,7 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(8192, 0);
 
-/// Layouts that the user side found after an exec, by pid.
+/// Layouts that the user side found after an exec, or after greenlet was loaded, by pid.
 #[map]
 pub static LAYOUTS: HashMap<u32, LayoutOffer> = HashMap::with_max_entries(1024, 0);
 

@@ -128,17 +128,25 @@ fn innermost(
     walk::innermost_frame(layout, tstate, thread_pointer, memory)
 }
 
-/// Takes over a layout that the user side found, if it is for the program that runs now.
+/// Takes over a layout that the user side found, if it is for the program that runs now: all of
+/// it, or where greenlet is.
 #[inline(always)]
 pub fn adopt_layout(process: &mut Process, pid: u32) {
-    if process.layout.thread_source != thread_source::NONE {
+    let has_layout = process.layout.thread_source != thread_source::NONE;
+    if has_layout && process.awaits_greenlet == 0 {
         return;
     }
     let Some(offer) = maps::layout_offer(pid) else {
         return;
     };
     if offer.generation == process.generation {
-        process.layout = offer.layout;
+        if has_layout {
+            process.layout.greenlet_module = offer.layout.greenlet_module;
+            process.layout.greenlet_offset = offer.layout.greenlet_offset;
+        } else {
+            process.layout = offer.layout;
+        }
+        process.awaits_greenlet = 0;
     }
     let _ = LAYOUTS.remove(pid);
 }
@@ -165,6 +173,12 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
         }
     };
     let generation = code_generation(&process.layout, &scratch.window);
+    let mut in_greenlet = 0;
+    if process.layout.greenlet_module != 0
+        && walk::in_greenlet(&process.layout, thread_pointer, &mut &mut scratch.window)
+    {
+        in_greenlet = flag::GREENLET;
+    }
     let seed = ((pid as u64) << 32) | process.generation as u64;
     let Walked { hash, depth, ended } = walk_from(frame, seed, &process.layout, scratch);
     if depth == 0 {
@@ -172,7 +186,8 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
         return none(walk_result::FAILED);
     }
     let whole = ended == Step::End;
-    let walked = walk::finish(hash ^ whole as u64);
+    let flags = in_greenlet | if whole { 0 } else { flag::TRUNCATED };
+    let walked = walk::finish(hash ^ flags as u64);
     let witness = match generation {
         Some(generation) => generation,
         None => innermost_code(&process.layout, scratch),
@@ -185,7 +200,7 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
                 op: 0,
                 pid,
                 tid,
-                flags: if whole { 0 } else { flag::TRUNCATED },
+                flags,
                 time_ns: emit::now(),
             },
             id: walked,

@@ -9,7 +9,7 @@ use interpreters::image::{CodeFrom, Fixture, Image};
 use interpreters::shown;
 use memprof_common::PythonLayout;
 use memprof_common::layout::thread_source;
-use memprof_common::records::Header;
+use memprof_common::records::{Header, flag};
 use memprof_common::walk::{NoFrame, thread_slot};
 use memprof_user::decode::CodeObject;
 use memprof_user::python::calibrate::{Calibration, calibrate, thread_states};
@@ -358,9 +358,12 @@ fn stacks_become_indexes_of_the_profile() {
         let mut symbols = symbols(&image);
         let thread = &fixture.threads[0];
         let raw = walk(&layout, thread.thread_pointer, &image).unwrap();
-        let first = symbols.stack(PID, &layout, &raw.frames, false);
-        assert_eq!(symbols.stack(PID, &layout, &raw.frames, false), first);
-        assert_ne!(symbols.stack(PID, &layout, &raw.frames, true), first);
+        let first = symbols.stack(PID, &layout, &raw.frames, 0);
+        assert_eq!(symbols.stack(PID, &layout, &raw.frames, 0), first);
+        assert_ne!(
+            symbols.stack(PID, &layout, &raw.frames, flag::TRUNCATED),
+            first
+        );
         let (functions, frames, stacks) = symbols.into_tables().into_parts();
         let stack = &stacks[first as usize];
         assert_eq!(stack.frames.len(), thread.frames.len());

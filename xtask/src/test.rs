@@ -16,6 +16,7 @@ use clap::Args;
 
 use crate::build_ebpf;
 use crate::command;
+use crate::greenlets;
 use crate::interpreters;
 use crate::outcome::Outcome;
 use crate::packages;
@@ -183,6 +184,7 @@ impl Machine {
         // The same holds for an interpreter.
         interpreters::install().unwrap_or_else(|error| eprintln!("warning: {error:#}"));
         let venv = venv::install()?;
+        greenlets::install(&venv).unwrap_or_else(|error| eprintln!("warning: {error:#}"));
         build_ebpf::build_with(&tools)?;
         Ok(Machine {
             binary: build_command()?,

@@ -8,7 +8,6 @@ use aya_ebpf::{
 use memprof_common::{
     PAGE_BYTES, Process, Thread,
     config::{RepState, fault},
-    layout::thread_source,
     records::{AddressSpace, Growth, Header, flag, kind, member, space_op},
 };
 
@@ -248,9 +247,8 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
             let file_code = third & PROT_EXEC != 0 && fourth & MAP_ANONYMOUS == 0;
             let descriptor: u64 = registers.field(regs::R8);
             let offset: u64 = registers.field(regs::R9);
-            let is_news = file_code
-                && process.layout.thread_source == thread_source::NONE
-                && !images::mapped(process, descriptor, offset, result, (pid, tid));
+            let is_news =
+                file_code && images::wants_a_look(process, descriptor, offset, result, (pid, tid));
             if is_news || file_code && config!(native) != 0 {
                 let file = image_key(file_of_descriptor(current(), descriptor));
                 let file = file.unwrap_or_default();

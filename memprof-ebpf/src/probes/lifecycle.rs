@@ -95,6 +95,8 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     child.pending.tid = 0;
     child.lock = 0;
     child.generation = emit::generation();
+    // What the user side is about to say, it says of the parent.
+    child.awaits_greenlet = 0;
     let mm = mm_of(task);
     if mm.is_null() {
         return;
@@ -134,6 +136,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     new_thread(pid, pid);
     process.layout.thread_source = thread_source::NONE;
     process.layout.finalizing_address = 0;
+    process.awaits_greenlet = 0;
     process.looked_at = 0;
     process.rep_ip = 0;
     process.generation = emit::generation();

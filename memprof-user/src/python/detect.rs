@@ -11,6 +11,7 @@ use std::sync::Arc;
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::calibrate::{self, ThreadState, thread_states};
+use super::greenlet;
 use super::identify::{identify, prove, row_of, unsupported};
 use super::image::{Facts, Images};
 use super::known;
@@ -125,6 +126,13 @@ impl Detector {
                 let mut detection = prove(&memory, interpreter);
                 if let Detection::Python(interpreter) = &mut detection {
                     interpreter.known = known::of_process(interpreter, chosen);
+                    // After that: another process of this interpreter need not have it.
+                    if let Some(place) =
+                        greenlet::find(&mut self.images, target.pid, &mappings, &memory)
+                    {
+                        interpreter.layout.greenlet_module = place.module;
+                        interpreter.layout.greenlet_offset = place.offset;
+                    }
                 }
                 detection
             }

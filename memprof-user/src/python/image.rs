@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::debug_offsets;
+use super::greenlet;
 use super::tls_code::{self, TlsCode};
 use crate::target::Mapping;
 use crate::target::elf::{self, Image, Segment, Symbol};
@@ -104,6 +105,7 @@ impl Facts {
 #[derive(Debug, Default)]
 pub struct Images {
     facts: HashMap<FileKey, Option<Arc<Facts>>>,
+    greenlets: HashMap<FileKey, Option<Arc<greenlet::Facts>>>,
     files_read: usize,
 }
 
@@ -122,6 +124,19 @@ impl Images {
         }
         self.facts.insert(key, facts.clone());
         Ok(facts)
+    }
+
+    /// What greenlet's library behind a mapping says; None when it is not built as it is known.
+    pub fn greenlet(&mut self, pid: u32, mapping: &Mapping) -> Option<Arc<greenlet::Facts>> {
+        let file = open::mapped_file(pid, mapping).ok()?;
+        let key = FileKey::from(&file.metadata().ok()?);
+        if self.greenlets.len() >= REMEMBERED {
+            self.greenlets.clear();
+        }
+        let facts = self.greenlets.entry(key);
+        facts
+            .or_insert_with(|| greenlet::facts(file).map(Arc::new))
+            .clone()
     }
 
     /// What a file on disk is, by its path; None when it is no interpreter.

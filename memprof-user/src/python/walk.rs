@@ -4,8 +4,8 @@
 use memprof_common::PythonLayout;
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
-    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, attached_frame, innermost_frame,
-    thread_state,
+    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, attached_frame, in_greenlet,
+    innermost_frame, thread_state,
 };
 
 use crate::target::ReadMemory;
@@ -53,6 +53,8 @@ pub struct RawStack {
     pub frames: Vec<RawFrame>,
     /// Cut at the root side: too deep, or a read failed.
     pub truncated: bool,
+    /// It begins where a greenlet does.
+    pub greenlet: bool,
 }
 
 /// Walks the stack of the thread with this thread pointer.
@@ -71,14 +73,19 @@ pub fn walk(
     };
     let mut walk = Walk::new(frame, 0);
     let mut stack = RawStack::default();
-    while stack.frames.len() < MAX_FRAMES as usize {
+    let mut ended = Step::Frame;
+    while ended == Step::Frame && stack.frames.len() < MAX_FRAMES as usize {
         let mut frame = RawFrame::default();
-        match walk.step(layout, &mut window, &mut frame) {
-            Step::Frame => stack.frames.push(frame),
-            Step::End => return Ok(stack),
-            Step::Failed => break,
+        ended = walk.step(layout, &mut window, &mut frame);
+        if ended == Step::Frame {
+            stack.frames.push(frame);
         }
     }
-    stack.truncated = stack.frames.len() < MAX_FRAMES as usize || walk.frame != 0;
+    stack.truncated = match ended {
+        Step::End => false,
+        Step::Failed => true,
+        Step::Frame => walk.frame != 0,
+    };
+    stack.greenlet = in_greenlet(layout, thread_pointer, &mut window);
     Ok(stack)
 }
