@@ -191,34 +191,44 @@ pub fn innermost_frame<M: Memory>(
 /// vector is read at once.
 const MAX_TLS_MODULES: u32 = WINDOW_BYTES as u32 / 16 - 2;
 
-/// True when the running thread is in a greenlet, and not in its main one: its stack then begins
-/// where the greenlet does.
+/// Address of what greenlet keeps of the running thread (`greenlet::ThreadState`), the same as long
+/// as the thread lives; None before its first greenlet.
 ///
 /// The thread's dynamic thread vector (`tcbhead_t.dtv`, sysdeps/x86_64/nptl/tls.h of glibc) has 16
 /// bytes a module, before them its length and its generation. A module's variables are made when
 /// a thread first uses them, so a thread may be without.
 #[inline(always)]
-pub fn in_greenlet<M: Memory>(layout: &PythonLayout, thread_pointer: u64, memory: &mut M) -> bool {
+pub fn greenlet_state<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Option<u64> {
     let module = layout.greenlet_module;
     if module == 0 || module > MAX_TLS_MODULES || !memory.fill(thread_pointer.wrapping_add(8), 8) {
-        return false;
+        return None;
     }
     let vector = memory.word(0);
     if !memory.fill(vector.wrapping_sub(16), (module + 2) * 16) || memory.word(0) < module as u64 {
-        return false;
+        return None;
     }
     let variables = memory.word((module + 1) * 16);
     // TLS_DTV_UNALLOCATED is -1.
     if variables == 0 || variables == u64::MAX {
-        return false;
+        return None;
     }
     if !memory.fill(variables.wrapping_add(layout.greenlet_offset as u64), 8) {
-        return false;
+        return None;
     }
-    // ThreadStateCreator: 1 before the thread's first greenlet, 0 after its last.
-    let state = memory.word(0);
+    // ThreadStateCreator: 1 before the thread's first greenlet, 0 when the thread ends.
+    Some(memory.word(0)).filter(|&state| state > 1)
+}
+
+/// True when a greenlet runs that is not the thread's main one, by what [`greenlet_state`] gave:
+/// the stack then begins where the greenlet does.
+#[inline(always)]
+pub fn runs_greenlet<M: Memory>(state: u64, memory: &mut M) -> bool {
     // ThreadState { main_greenlet, current_greenlet, ... }
-    if state <= 1 || !memory.fill(state, 16) {
+    if !memory.fill(state, 16) {
         return false;
     }
     let (main, running) = (memory.word(0), memory.word(8));

@@ -7,8 +7,8 @@ use memprof_common::PythonLayout;
 use memprof_common::layout::{NO_FIELD, thread_source};
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
-    MAX_FRAMES, MAX_PTHREAD_KEY, Memory, NoFrame, Step, WINDOW_BYTES, Walk, finish, in_greenlet,
-    innermost_frame, thread_state,
+    MAX_FRAMES, MAX_PTHREAD_KEY, Memory, NoFrame, Step, WINDOW_BYTES, Walk, finish, greenlet_state,
+    innermost_frame, runs_greenlet, thread_state,
 };
 
 /// Words by address; what is between reads as zero, pages without a word are refused.
@@ -294,7 +294,10 @@ fn a_greenlet_is_told_by_the_thread_s_own_state_of_greenlet() {
         ..LAYOUT
     };
     let mut memory = Words::default();
-    let ask = |memory: &mut Words| in_greenlet(&layout, pointer, memory);
+    let ask = |memory: &mut Words| {
+        let state = greenlet_state(&layout, pointer, memory);
+        state.is_some_and(|state| runs_greenlet(state, memory))
+    };
     assert!(!ask(&mut memory));
     memory.set(pointer + 8, vector);
     assert!(!ask(&mut memory));
@@ -321,10 +324,10 @@ fn a_greenlet_is_told_by_the_thread_s_own_state_of_greenlet() {
     assert!(!ask(&mut memory));
     memory.set(vector + 3 * 16, variables);
     assert!(ask(&mut memory));
-    assert!(!in_greenlet(&LAYOUT, pointer, &mut memory));
+    assert_eq!(greenlet_state(&LAYOUT, pointer, &mut memory), None);
     let impossible = PythonLayout {
         greenlet_module: u32::MAX,
         ..layout
     };
-    assert!(!in_greenlet(&impossible, pointer, &mut memory));
+    assert_eq!(greenlet_state(&impossible, pointer, &mut memory), None);
 }

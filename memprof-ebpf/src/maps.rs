@@ -120,8 +120,8 @@ pub struct SeenStack {
     pub witness: u64,
     /// How often it was seen since all of its code objects were looked at.
     pub seen: u32,
-    /// 1: look at all of its code objects each time.
-    pub watched: u32,
+    /// How often it may be seen until they are looked at again; 0: each time.
+    pub trusted: u32,
 }
 
 /// Stacks already sent: by what was walked, and by id. An evicted one is sent again.
@@ -135,6 +135,10 @@ pub struct LastStack {
     /// Hash of what was walked.
     pub walked: u64,
     pub stack: SeenStack,
+    /// The thread of which the next is; 0: it is nothing yet.
+    pub greenlets_of: u64,
+    /// See [`memprof_common::walk::greenlet_state`].
+    pub greenlets: u64,
 }
 
 /// Each thread's last stack, by tid modulo [`FAULT_SLOTS`]: an array's lookup is an addition.

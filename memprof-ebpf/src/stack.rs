@@ -5,8 +5,9 @@
 //! the one before, with the same callers. So what identifies the code objects is part of a
 //! stack's id, and whether they are still the same is asked at each capture. From 3.14 on the
 //! interpreter counts the code objects that died: one read answers for the whole stack. Before,
-//! one read answers for the innermost frame; its callers are looked at when one of them was made
-//! at run time or has changed before, and else every [`TRUSTED`] captures.
+//! one read answers for the innermost frame; its callers are looked at each time when one of them
+//! was made at run time or has changed before, and else more and more rarely, in the end every
+//! [`TRUSTED`] captures: what is replaced again and again is noticed the first time.
 
 use core::ops::ControlFlow;
 
@@ -19,7 +20,7 @@ use memprof_common::{
 
 use crate::{
     code, emit,
-    maps::{self, CODES, CodeKey, LAYOUTS, LastStack, STACKS, Scratch, SeenStack, SentCode, lose},
+    maps::{self, CODES, CodeKey, LAYOUTS, STACKS, Scratch, SeenStack, SentCode, lose},
     memory::{UserWindow, user_word},
     repeat::{self, Rounds},
 };
@@ -173,13 +174,14 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
         }
     };
     let generation = code_generation(&process.layout, &scratch.window);
-    let mut in_greenlet = 0;
-    if process.layout.greenlet_module != 0
-        && walk::in_greenlet(&process.layout, thread_pointer, &mut &mut scratch.window)
-    {
-        in_greenlet = flag::GREENLET;
-    }
     let seed = ((pid as u64) << 32) | process.generation as u64;
+    let mut in_greenlet = 0;
+    if process.layout.greenlet_module != 0 {
+        let thread = walk::mix(seed, thread_pointer ^ tid as u64);
+        if runs_greenlet(&process.layout, thread_pointer, thread, tid, scratch) {
+            in_greenlet = flag::GREENLET;
+        }
+    }
     let Walked { hash, depth, ended } = walk_from(frame, seed, &process.layout, scratch);
     if depth == 0 {
         lose(Loss::StackFailed);
@@ -214,6 +216,29 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
         op: walk_result::STACK,
         id,
     }
+}
+
+/// True when a greenlet runs that is not the thread's main one. `thread` names the thread.
+#[inline(always)]
+fn runs_greenlet(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    thread: u64,
+    tid: u32,
+    scratch: &mut Scratch,
+) -> bool {
+    let Some(last) = maps::last_stack(tid) else {
+        return false;
+    };
+    let mut window = &mut scratch.window;
+    if last.greenlets_of != thread {
+        let Some(state) = walk::greenlet_state(layout, thread_pointer, &mut window) else {
+            return false;
+        };
+        last.greenlets = state;
+        last.greenlets_of = thread;
+    }
+    walk::runs_greenlet(last.greenlets, &mut window)
 }
 
 /// How many code objects have died, where the interpreter counts them. The window holds what was
@@ -260,16 +285,14 @@ fn known(walked: u64, witness: u64, exact: bool, tid: u32) -> u64 {
         return 0;
     }
     if let Some(last) = last {
-        *last = LastStack {
-            walked,
-            stack: *seen,
-        };
+        last.walked = walked;
+        last.stack = *seen;
     }
     seen.id
 }
 
-/// Captures of a stack between two looks at all of its code objects. A look costs some 100 ns a
-/// frame: this makes it 1 % of a fault.
+/// Captures of a stack between two looks at all of its code objects, at most. A look costs some
+/// 100 ns a frame: this makes it 1 % of a fault.
 const TRUSTED: u32 = 64;
 
 #[inline(always)]
@@ -281,7 +304,7 @@ fn is_same(stack: &mut SeenStack, witness: u64, exact: bool) -> bool {
         return true;
     }
     stack.seen += 1;
-    stack.watched == 0 && stack.seen < TRUSTED
+    stack.seen < stack.trusted
 }
 
 /// Keeps what tells whether a stack is the same the next time. In scratch is what [`send`] left.
@@ -291,16 +314,24 @@ fn remember(walked: u64, witness: u64, exact: bool, scratch: &Scratch, tid: u32)
     if maps::seen_stack(head.id).is_none() {
         return; // the ring was full: it is sent again
     }
-    let changed = maps::seen_stack(walked).is_some_and(|seen| seen.id != head.id);
+    let trusted = match maps::seen_stack(walked) {
+        _ if exact || scratch.fleeting != 0 => 0,
+        None => 1,
+        Some(seen) if seen.id != head.id => 0,
+        // Of one that has changed before, a code object is fleeting.
+        Some(seen) if seen.trusted < TRUSTED => seen.trusted * 2,
+        Some(_) => TRUSTED,
+    };
     let stack = SeenStack {
         id: head.id,
         witness,
         seen: 0,
-        watched: (!exact && (changed || scratch.fleeting != 0)) as u32,
+        trusted,
     };
     let _ = STACKS.insert(walked, stack, 0);
     if let Some(last) = maps::last_stack(tid) {
-        *last = LastStack { walked, stack };
+        last.walked = walked;
+        last.stack = stack;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a program says of its own stacks (`workloads/chains.py`), held against the folded ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -30,8 +30,8 @@ pub struct Stack {
     pub bytes: u64,
 }
 
-/// The line that touches now and then makes another page resident: the number that it returns is
-/// an object. So many pages of heap.
+/// The line that touches may make another page resident: the number that it returns is an object.
+/// So many pages of heap.
 const BESIDES: u64 = 16 * KIB;
 
 /// Reads what the program said on its standard output.
@@ -40,45 +40,48 @@ pub fn parse(stdout: &str) -> Vec<Told> {
     truth::parse(stdout)
 }
 
-/// Panics unless the rows of each process that end with the line that touches are the stacks that
-/// it told, each frame and line, no more and no fewer, with their bytes.
+/// Panics unless the rows of each process that end with a line that touches are the stacks that it
+/// told, each frame and line, no more and no fewer, with their bytes.
 #[track_caller]
 pub fn check(told: &[Told], rows: &[Row]) {
+    let leaves: BTreeSet<&String> = told
+        .iter()
+        .flat_map(|told| &told.stacks)
+        .filter_map(|stack| stack.frames.last())
+        .collect();
+    assert!(!leaves.is_empty(), "the program told nothing");
+    // One process may speak for several interpreters.
+    let mut truth: BTreeMap<(u32, String), u64> = BTreeMap::new();
     for process in told {
-        assert!(!process.stacks.is_empty(), "{} told nothing", process.pid);
-        let leaf = process.stacks[0].frames.last().expect("no frame");
-        let truth: BTreeMap<String, u64> = process
-            .stacks
-            .iter()
-            .map(|stack| {
-                assert_eq!(stack.frames.last(), Some(leaf), "all touch by one line");
-                let mark = stack.greenlet.then(|| GREENLET.to_owned());
-                let frames = mark.into_iter().chain(stack.frames.iter().cloned());
-                (frames.collect::<Vec<_>>().join(";"), stack.bytes)
-            })
-            .collect();
-        let mut got: BTreeMap<String, u64> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.pid() == process.pid) {
-            let frames: Vec<String> = row.frames.iter().map(ToString::to_string).collect();
-            if frames.last() == Some(leaf) {
-                *got.entry(frames.join(";")).or_default() += row.bytes;
-            }
+        for stack in &process.stacks {
+            let mark = stack.greenlet.then(|| GREENLET.to_owned());
+            let frames: Vec<String> = mark.into_iter().chain(stack.frames.clone()).collect();
+            *truth.entry((process.pid, frames.join(";"))).or_default() += stack.bytes;
         }
-        let wrong: Vec<_> = got.keys().filter(|key| !truth.contains_key(*key)).collect();
-        let missing: Vec<_> = truth.keys().filter(|key| !got.contains_key(*key)).collect();
+    }
+    let mut got: BTreeMap<(u32, String), u64> = BTreeMap::new();
+    for row in rows {
+        // What follows a stack says what pages they are, or that the kernel took them.
+        let depth = row.frames.iter().rposition(|frame| !frame.file.is_empty());
+        let frames = &row.frames[..depth.map_or(0, |depth| depth + 1)];
+        let frames: Vec<String> = frames.iter().map(ToString::to_string).collect();
+        if frames.last().is_some_and(|leaf| leaves.contains(leaf)) {
+            *got.entry((row.pid(), frames.join(";"))).or_default() += row.bytes;
+        }
+    }
+    let wrong: Vec<_> = got.keys().filter(|key| !truth.contains_key(*key)).collect();
+    let missing: Vec<_> = truth.keys().filter(|key| !got.contains_key(*key)).collect();
+    assert!(
+        wrong.is_empty() && missing.is_empty(),
+        "stacks that the program did not have: {wrong:#?}\n\
+         stacks of the program that are missing: {missing:#?}"
+    );
+    for (stack, bytes) in &truth {
+        let off = got[stack].checked_sub(*bytes);
         assert!(
-            wrong.is_empty() && missing.is_empty(),
-            "pid {}: stacks that the program did not have: {wrong:#?}\n\
-             stacks of the program that are missing: {missing:#?}",
-            process.pid
+            off.is_some_and(|more| more <= BESIDES),
+            "{} bytes instead of {bytes}: {stack:?}",
+            got[stack]
         );
-        for (stack, bytes) in &truth {
-            let off = got[stack].checked_sub(*bytes);
-            assert!(
-                off.is_some_and(|more| more <= BESIDES),
-                "{} bytes instead of {bytes}: {stack}",
-                got[stack]
-            );
-        }
     }
 }

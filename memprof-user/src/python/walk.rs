@@ -4,8 +4,8 @@
 use memprof_common::PythonLayout;
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
-    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, attached_frame, in_greenlet,
-    innermost_frame, thread_state,
+    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, attached_frame, greenlet_state,
+    innermost_frame, runs_greenlet, thread_state,
 };
 
 use crate::target::ReadMemory;
@@ -86,6 +86,7 @@ pub fn walk(
         Step::Failed => true,
         Step::Frame => walk.frame != 0,
     };
-    stack.greenlet = in_greenlet(layout, thread_pointer, &mut window);
+    let greenlets = greenlet_state(layout, thread_pointer, &mut window);
+    stack.greenlet = greenlets.is_some_and(|state| runs_greenlet(state, &mut window));
     Ok(stack)
 }
