@@ -176,7 +176,9 @@ fn schedulers(python: Result<PathBuf, String>) {
     };
     let mut command = vec!["run".into(), "-o".into(), "out".into(), "--".into()];
     command.extend([python, workload("schedulers.py")]);
-    let ended = session.run(&command);
+    // It starts seven processes one after another.
+    let limit = 3 * memprof_tests::process::PATIENCE;
+    let ended = session.start(&command).finish_within(limit).expect_code(0);
     let told = chains::parse(&ended.stdout);
     // The program itself, a process each by fork, forkserver, spawn and a pool, an interpreter.
     assert_eq!(told.len(), 6);

@@ -37,10 +37,11 @@ pub struct Options {
 }
 
 /// Packages of the end-to-end tests: the browser that opens the flame graph, Debian's static
-/// CPython, the judges of what stays attached.
-const TEST_PACKAGES: [&str; 5] = [
+/// CPython, with its library and what uWSGI is built with, the judges of what stays attached.
+const TEST_PACKAGES: [&str; 6] = [
     "chromium",
     "python3.11",
+    "python3.11-dev",
     "python3-venv",
     "bpftool",
     "linux-perf",
