@@ -1,15 +1,20 @@
 //! Programs that embed the interpreter: linked to its library, or opening it when they run; found
 //! before it is initialised, and after.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use memprof_tests::chains;
+use memprof_tests::chains::{self, Told};
 use memprof_tests::checkpoint::Checkpoints;
+use memprof_tests::http;
 use memprof_tests::machine::{self, require, workload};
+use memprof_tests::process::{PATIENCE, wait_until};
 use memprof_tests::program::Program;
 use memprof_tests::session::Session;
+use rustix::process::Signal;
 
 /// A shared library of the interpreter.
 struct Library {
@@ -211,4 +216,44 @@ fn programs_linked_to_the_shared_builds_of_this_machine() {
             embedded(Ok(library), By::Linking, Attach::After);
         }
     }
+}
+
+/// A real one: uWSGI, whose program is not called python, with its HTTP router and two workers.
+#[test]
+fn uwsgi_and_its_workers() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(uwsgi) = require(machine::venv("uwsgi")) else {
+        return;
+    };
+    let application = workload("uwsgi_app.py");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.expect("a free port");
+    let mut command = Command::new(uwsgi);
+    command
+        .args(["--http", &address.to_string(), "--wsgi-file"])
+        .arg(&application)
+        .args(["--master", "--processes", "2", "--die-on-term"])
+        .env("PYTHONPATH", application.parent().expect("a folder"));
+    let service = Program::start(&mut command);
+    let answer = || http::get(address, "/").body().ok();
+    wait_until("an answer", PATIENCE, answer);
+    let tracer = session.attach(service.pid(), &[]);
+    let mut told: Vec<Told> = Vec::new();
+    wait_until("two answers by each of two workers", PATIENCE, || {
+        told.push(serde_json::from_str(&answer()?).expect("its stacks"));
+        let mut answers: BTreeMap<u32, u32> = BTreeMap::new();
+        told.iter()
+            .for_each(|one| *answers.entry(one.pid).or_default() += 1);
+        (answers.values().filter(|&&answers| answers >= 2).count() == 2).then_some(())
+    });
+    tracer.signal(Signal::INT);
+    tracer.finish().expect_code(0);
+    service.signal(Signal::TERM);
+    service.finish();
+    let report = session.report();
+    let loss = &report.loss;
+    assert_eq!((loss.stacks_failed, loss.events_lost), (0, 0));
+    chains::check(&told, &session.folded(&report));
 }

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::Result;
 
 use crate::command;
+use crate::venv;
 use crate::workspace;
 
 /// What one version gets: the last release that has wheels for it.
@@ -72,10 +72,9 @@ pub fn install(venv: &Path) -> Result<()> {
         let _ = fs::remove_dir_all(&folder);
         // Before 3.8 the name of the binary interface tells of the allocator.
         let abi = format!("cp3{minor}{}", if minor < 8 { "m" } else { "" });
-        let mut pip = Command::new(venv.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--quiet"])
-            .args(["--disable-pip-version-check", "--no-deps"])
-            .args(["--only-binary", ":all:", "--implementation", "cp"])
+        let mut pip = venv::pip(venv);
+        pip.args(["--no-deps", "--only-binary", ":all:"])
+            .args(["--implementation", "cp"])
             .args(["--python-version", &format!("3.{minor}"), "--abi", &abi]);
         for platform in PLATFORMS {
             pip.args(["--platform", platform]);

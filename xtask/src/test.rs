@@ -185,7 +185,9 @@ impl Machine {
         // The same holds for an interpreter.
         interpreters::install().unwrap_or_else(|error| eprintln!("warning: {error:#}"));
         let venv = venv::install()?;
-        greenlets::install(&venv).unwrap_or_else(|error| eprintln!("warning: {error:#}"));
+        for installed in [venv::install_built(&venv), greenlets::install(&venv)] {
+            installed.unwrap_or_else(|error| eprintln!("warning: {error:#}"));
+        }
         build_ebpf::build_with(&tools)?;
         Ok(Machine {
             binary: build_command()?,
