@@ -17,6 +17,11 @@ pub mod thread_source {
     /// `pthread_getspecific(autoTLSkey)`: CPython 3.6. `source_address` is the address of an int,
     /// negative before there is a key.
     pub const PTHREAD_INT_KEY: u32 = 3;
+    /// The same variable of CPython 3.15 in a library that was opened at run time: each thread has
+    /// the library's variables in a block of its own. `source_address` is the library's number
+    /// among the modules with thread-local variables in the upper half, and the variable's offset
+    /// in the block in the lower.
+    pub const TLS_MODULE: u32 = 4;
 }
 
 /// [`PythonLayout::frame_owner`] of versions whose frames have no owner field.
@@ -130,7 +135,10 @@ impl PythonLayout {
     #[inline(always)]
     pub fn moved(&self, by: u64) -> PythonLayout {
         let mut layout = *self;
-        if layout.thread_source != thread_source::TLS_OFFSET {
+        if !matches!(
+            layout.thread_source,
+            thread_source::TLS_OFFSET | thread_source::TLS_MODULE
+        ) {
             layout.source_address = layout.source_address.wrapping_add(by);
         }
         if layout.current_address != 0 {

@@ -59,11 +59,25 @@ pub enum Step {
 }
 
 /// Distance from the thread pointer to the word that holds the `PyThreadState *`. The same for
-/// all threads of a process once its interpreter is initialised, so the caller may keep it.
+/// all threads of a process once its interpreter is initialised, so the caller may keep it; but
+/// not with [`thread_source::TLS_MODULE`].
 #[inline(always)]
-pub fn thread_slot<M: Memory>(layout: &PythonLayout, memory: &mut M) -> Result<u64, NoFrame> {
+pub fn thread_slot<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Result<u64, NoFrame> {
     match layout.thread_source {
         thread_source::TLS_OFFSET => Ok(layout.source_address),
+        thread_source::TLS_MODULE => {
+            let module = (layout.source_address >> 32) as u32;
+            match module_variables(module, thread_pointer, memory) {
+                Some(variables) => Ok(variables
+                    .wrapping_add(layout.source_address & 0xffff_ffff)
+                    .wrapping_sub(thread_pointer)),
+                None => Err(NoFrame::NoThreadState),
+            }
+        }
         thread_source::PTHREAD_KEY => {
             // Py_tss_t { int _is_initialized; pthread_key_t _key; } (Include/cpython/pythread.h)
             // The page of `_PyRuntime` is not there before the interpreter first writes to it:
@@ -129,7 +143,7 @@ pub fn thread_state<M: Memory>(
     thread_pointer: u64,
     memory: &mut M,
 ) -> Result<u64, NoFrame> {
-    let slot = thread_slot(layout, memory)?;
+    let slot = thread_slot(layout, thread_pointer, memory)?;
     thread_state_in(slot, thread_pointer, memory)
 }
 
@@ -187,23 +201,23 @@ pub fn innermost_frame<M: Memory>(
     }
 }
 
-/// Modules with thread-local variables that a process may have for greenlet's to be found: their
-/// vector is read at once.
+/// Modules with thread-local variables that a process may have for one's to be found: their vector
+/// is read at once.
 const MAX_TLS_MODULES: u32 = WINDOW_BYTES as u32 / 16 - 2;
 
-/// Address of what greenlet keeps of the running thread (`greenlet::ThreadState`), the same as long
-/// as the thread lives; None before its first greenlet.
+/// Address of the running thread's variables of a module that was opened at run time; None before
+/// it first uses them, when they are made.
 ///
 /// The thread's dynamic thread vector (`tcbhead_t.dtv`, sysdeps/x86_64/nptl/tls.h of glibc) has 16
-/// bytes a module, before them its length and its generation. A module's variables are made when
-/// a thread first uses them, so a thread may be without.
+/// bytes a module, before them its length and its generation.
 #[inline(always)]
-pub fn greenlet_state<M: Memory>(
-    layout: &PythonLayout,
+pub fn module_variables<M: Memory>(
+    module: u32,
     thread_pointer: u64,
     memory: &mut M,
 ) -> Option<u64> {
-    let module = layout.greenlet_module;
+    // The verifier loses the bound of a comparison with what is shifted out of a word.
+    let module = module & 0x1ff;
     if module == 0 || module > MAX_TLS_MODULES || !memory.fill(thread_pointer.wrapping_add(8), 8) {
         return None;
     }
@@ -213,9 +227,18 @@ pub fn greenlet_state<M: Memory>(
     }
     let variables = memory.word((module + 1) * 16);
     // TLS_DTV_UNALLOCATED is -1.
-    if variables == 0 || variables == u64::MAX {
-        return None;
-    }
+    (variables != 0 && variables != u64::MAX).then_some(variables)
+}
+
+/// Address of what greenlet keeps of the running thread (`greenlet::ThreadState`), the same as long
+/// as the thread lives; None before its first greenlet.
+#[inline(always)]
+pub fn greenlet_state<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Option<u64> {
+    let variables = module_variables(layout.greenlet_module, thread_pointer, memory)?;
     if !memory.fill(variables.wrapping_add(layout.greenlet_offset as u64), 8) {
         return None;
     }

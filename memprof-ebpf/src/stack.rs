@@ -119,8 +119,10 @@ fn innermost(
         Err(NoFrame::NoThreadState) => {}
         found => return found,
     }
-    let slot = walk::thread_slot(layout, memory)?;
-    if layout.thread_source != thread_source::TLS_OFFSET {
+    let slot = walk::thread_slot(layout, thread_pointer, memory)?;
+    if layout.thread_source != thread_source::TLS_OFFSET
+        && layout.thread_source != thread_source::TLS_MODULE
+    {
         // The key never changes once it is there: save the read from now on.
         layout.source_address = slot;
         layout.thread_source = thread_source::TLS_OFFSET;

@@ -57,6 +57,9 @@ pub struct Interpreter {
     pub data: Option<(u64, u64)>,
     /// What its code tells of its thread-local variables.
     pub tls: Option<TlsCode>,
+    /// Address of the word that says which one its library is among the modules with thread-local
+    /// variables.
+    pub tls_module: Option<u64>,
     /// Address of `PyCode_Type`.
     pub code_type: Option<u64>,
     /// The file that holds the interpreter, as the process sees it.

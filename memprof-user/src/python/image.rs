@@ -48,6 +48,8 @@ pub struct Facts {
     pub globals: Option<OldGlobals>,
     /// Where 3.15 keeps its thread-local variables, as far as its code tells.
     pub tls_code: Option<TlsCode>,
+    /// See [`Image::thread_local_module`].
+    pub tls_module: Option<u64>,
     /// `_Py_DebugOffsets`, for 3.13 and later.
     pub debug_offsets: Option<Vec<u8>>,
     /// `PyCode_Type` in the file's own address space.
@@ -194,6 +196,7 @@ fn facts(file: File, path: &Path) -> Option<Facts> {
         is_whole: runtime_in_file || eval.is_some(),
         globals,
         tls_code,
+        tls_module: image.thread_local_module(),
         debug_offsets,
         code_type: code_type.map(|symbol| symbol.address),
         code_basic_size: code_type.and_then(|symbol| {
