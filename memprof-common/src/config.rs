@@ -188,7 +188,7 @@ pub struct Process {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<Process>() == 120 + 8 + 32 + 24 + 96 + 8 + 32);
+const _: () = assert!(size_of::<Process>() == 128 + 8 + 32 + 24 + 96 + 8 + 32);
 
 /// CPUs whose counters are summed at most, a power of two: on larger machines amounts of huge
 /// pages and of file pages are coarse.
@@ -225,7 +225,7 @@ pub struct LayoutOffer {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<LayoutOffer>() == 128);
+const _: () = assert!(size_of::<LayoutOffer>() == 136);
 
 /// Key of the `IMAGES` map: a file, as the kernel names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -258,7 +258,7 @@ pub struct KnownImage {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KnownImage>() == 120 + 24);
+const _: () = assert!(size_of::<KnownImage>() == 128 + 24);
 
 impl KnownImage {
     /// The layout of a process that maps the file at `base`.

@@ -76,6 +76,13 @@ pub fn current() -> Structure {
     Structure(unsafe { bpf_get_current_task_btf() } as *const u8)
 }
 
+/// Pid (the kernel's tgid) and tid (the kernel's pid) of a task, in the initial pid namespace.
+#[inline(always)]
+pub fn ids_of(task: Structure) -> (u32, u32) {
+    let (pid, tid) = (config!(task_tgid), config!(task_pid));
+    (task.field(pid as usize), task.field(tid as usize))
+}
+
 /// `mm_struct` of a task.
 #[inline(always)]
 pub fn mm_of(task: Structure) -> Structure {

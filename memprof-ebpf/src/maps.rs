@@ -13,7 +13,7 @@ use aya_ebpf::{
 use memprof_common::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
     config::{FAULT_SLOTS, MAX_CPUS, RING_BYTES, SPACE_SLOTS},
-    records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
+    records::{self, CODE_OBJECT_BYTES, Growth, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
 };
 
@@ -128,22 +128,27 @@ pub struct SeenStack {
 #[map]
 pub static STACKS: LruHashMap<u64, SeenStack> = LruHashMap::with_max_entries(131072, 0);
 
-/// The stack that a thread had last.
+/// What a thread had last.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct LastStack {
+    /// The thread.
+    pub tid: u32,
+    /// [`records::flag::GREENLET`] while it runs a greenlet that is not its main one. Kept here
+    /// during a walk, where the verifier does not follow it.
+    pub flags: u32,
+    /// Address of its `PyThreadState`; 0: not known.
+    pub thread_state: u64,
     /// Hash of what was walked.
     pub walked: u64,
     pub stack: SeenStack,
-    /// The thread of which the next is; 0: it is nothing yet.
-    pub greenlets_of: u64,
-    /// See [`memprof_common::walk::greenlet_state`].
+    /// What [`memprof_common::walk::greenlet_state`] gave; 0: nothing yet.
     pub greenlets: u64,
 }
 
 /// Each thread's last stack, by tid modulo [`FAULT_SLOTS`]: an array's lookup is an addition.
-/// Threads whose tids collide find each other's, of which nothing is right for them: what was
-/// walked is of one process.
+/// Threads whose tids collide take it from each other. What they then find by chance is not taken for
+/// their own: a thread state names its thread, and what was walked is of one process.
 #[map]
 pub static LAST_STACKS: Array<LastStack> = Array::with_max_entries(FAULT_SLOTS, 0);
 
@@ -197,6 +202,10 @@ pub struct Scratch {
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
+
+/// The growth for which a stack is walked.
+#[map]
+pub static GROWTH: PerCpuArray<Growth> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -293,7 +302,14 @@ pub fn seen_stack(hash: u64) -> Option<&'static mut SeenStack> {
 /// The last stack of a thread.
 #[inline(always)]
 pub fn last_stack(tid: u32) -> Option<&'static mut LastStack> {
-    value(LAST_STACKS.get_ptr_mut(tid % FAULT_SLOTS))
+    let last = value(LAST_STACKS.get_ptr_mut(tid % FAULT_SLOTS))?;
+    if last.tid != tid {
+        *last = LastStack {
+            tid,
+            ..LastStack::default()
+        };
+    }
+    Some(last)
 }
 
 /// The code object that was sent for this key.
@@ -306,6 +322,12 @@ pub fn sent_code(key: CodeKey) -> Option<SentCode> {
 #[inline(always)]
 pub fn scratch() -> Option<&'static mut Scratch> {
     value(SCRATCH.get_ptr_mut(0))
+}
+
+/// See [`GROWTH`].
+#[inline(always)]
+pub fn growth() -> Option<&'static mut Growth> {
+    value(GROWTH.get_ptr_mut(0))
 }
 
 /// Distances between the CPUs' copies; all zero until found.

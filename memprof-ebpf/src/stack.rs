@@ -15,12 +15,12 @@ use memprof_common::{
     Loss, Process, PythonLayout,
     layout::thread_source,
     records::{Header, RawFrame, Stack, flag, kind, walk_result},
-    walk::{self, MAX_FRAMES, NoFrame, Step, Walk},
+    walk::{self, MAX_FRAMES, Memory, NoFrame, Step, Walk},
 };
 
 use crate::{
     code, emit,
-    maps::{self, CODES, CodeKey, LAYOUTS, STACKS, Scratch, SeenStack, SentCode, lose},
+    maps::{self, CODES, CodeKey, LAYOUTS, LastStack, STACKS, Scratch, SeenStack, SentCode, lose},
     memory::{UserWindow, user_word},
     repeat::{self, Rounds},
 };
@@ -36,7 +36,11 @@ pub struct Captured {
 
 /// Frames that are walked by an ordinary loop: most stacks end there, and its rounds cost half.
 /// The verifier looks at each of them, so there cannot be many.
-const NEAR_FRAMES: u32 = 32;
+const NEAR_FRAMES: u32 = 16;
+
+/// Frames of one round of the loop over further frames: to begin a round costs as much as a frame.
+const FRAMES_A_ROUND: u32 = 4;
+const _: () = assert!((MAX_FRAMES - NEAR_FRAMES).is_multiple_of(FRAMES_A_ROUND));
 
 /// What a walk gave.
 struct Walked {
@@ -48,12 +52,12 @@ struct Walked {
 /// Walks from the innermost frame on; the frames go to scratch.
 #[inline(always)]
 fn walk_from(frame: u64, seed: u64, layout: &PythonLayout, scratch: &mut Scratch) -> Walked {
-    let mut window = &mut scratch.window;
+    let window = &mut scratch.window;
     let frames = &mut scratch.stack.tail;
-    let mut walk = Walk::new(frame, seed);
+    let mut walk = Walk::new(layout, frame, seed);
     let mut depth = 0;
     while depth < NEAR_FRAMES {
-        match walk.step(layout, &mut window, &mut frames[depth as usize]) {
+        match walk.step(window, &mut frames[depth as usize]) {
             Step::Frame => depth += 1,
             ended => {
                 return Walked {
@@ -68,11 +72,10 @@ fn walk_from(frame: u64, seed: u64, layout: &PythonLayout, scratch: &mut Scratch
         walk,
         window,
         frames,
-        layout,
         depth,
         ended: Step::Frame,
     };
-    repeat::run(MAX_FRAMES - NEAR_FRAMES, &mut far);
+    repeat::run((MAX_FRAMES - NEAR_FRAMES) / FRAMES_A_ROUND, &mut far);
     Walked {
         hash: far.walk.hash,
         depth: far.depth,
@@ -85,7 +88,6 @@ struct Frames<'a> {
     walk: Walk,
     window: &'a mut UserWindow,
     frames: &'a mut [RawFrame; MAX_FRAMES as usize],
-    layout: &'a PythonLayout,
     depth: u32,
     ended: Step,
 }
@@ -93,29 +95,35 @@ struct Frames<'a> {
 impl Rounds for Frames<'_> {
     #[inline(always)]
     fn round(&mut self, index: u32) -> ControlFlow<()> {
-        let index = index + NEAR_FRAMES;
-        let out = &mut self.frames[index as usize % MAX_FRAMES as usize];
-        match self.walk.step(self.layout, &mut self.window, out) {
-            Step::Frame => {
-                self.depth = index + 1;
-                ControlFlow::Continue(())
-            }
-            other => {
-                self.ended = other;
-                ControlFlow::Break(())
+        // The index that the kernel gives: one that is counted here would have the verifier follow
+        // round after round.
+        let first = NEAR_FRAMES + index * FRAMES_A_ROUND;
+        for next in 0..FRAMES_A_ROUND {
+            let out = &mut self.frames[(first + next) as usize % MAX_FRAMES as usize];
+            match self.walk.step(self.window, out) {
+                Step::Frame => {}
+                other => {
+                    self.depth = first + next;
+                    self.ended = other;
+                    return ControlFlow::Break(());
+                }
             }
         }
+        self.depth = first + FRAMES_A_ROUND;
+        ControlFlow::Continue(())
     }
 }
 
+/// Address of the innermost frame. `last`: the thread state that this thread had before; in the end,
+/// the one it has.
 #[inline(always)]
 fn innermost(
     layout: &mut PythonLayout,
+    last: &mut u64,
     thread_pointer: u64,
-    mut memory: &mut UserWindow,
+    memory: &mut UserWindow,
 ) -> Result<u64, NoFrame> {
-    let memory = &mut memory;
-    match walk::attached_frame(layout, thread_pointer, memory) {
+    match walk::likely_frame(layout, *last, thread_pointer, memory) {
         Err(NoFrame::NoThreadState) => {}
         found => return found,
     }
@@ -128,6 +136,7 @@ fn innermost(
         layout.thread_source = thread_source::TLS_OFFSET;
     }
     let tstate = walk::thread_state_in(slot, thread_pointer, memory)?;
+    *last = tstate;
     walk::innermost_frame(layout, tstate, thread_pointer, memory)
 }
 
@@ -162,10 +171,16 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
     if process.layout.thread_source == thread_source::NONE {
         return none(walk_result::NO_LAYOUT);
     }
-    let Some(scratch) = maps::scratch() else {
+    let (Some(scratch), Some(last)) = (maps::scratch(), maps::last_stack(tid)) else {
         return none(walk_result::FAILED);
     };
-    let frame = match innermost(&mut process.layout, thread_pointer, &mut scratch.window) {
+    let frame = innermost(
+        &mut process.layout,
+        &mut last.thread_state,
+        thread_pointer,
+        &mut scratch.window,
+    );
+    let frame = match frame {
         Ok(frame) => frame,
         Err(NoFrame::NoLayout) => return none(walk_result::NO_LAYOUT),
         Err(NoFrame::NoThreadState) => return none(walk_result::NO_THREAD_STATE),
@@ -177,12 +192,9 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
     };
     let generation = code_generation(&process.layout, &scratch.window);
     let seed = ((pid as u64) << 32) | process.generation as u64;
-    let mut in_greenlet = 0;
+    last.flags = 0;
     if process.layout.greenlet_module != 0 {
-        let thread = walk::mix(seed, thread_pointer ^ tid as u64);
-        if runs_greenlet(&process.layout, thread_pointer, thread, tid, scratch) {
-            in_greenlet = flag::GREENLET;
-        }
+        look_for_greenlet(&process.layout, last, thread_pointer, scratch);
     }
     let Walked { hash, depth, ended } = walk_from(frame, seed, &process.layout, scratch);
     if depth == 0 {
@@ -190,13 +202,13 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
         return none(walk_result::FAILED);
     }
     let whole = ended == Step::End;
-    let flags = in_greenlet | if whole { 0 } else { flag::TRUNCATED };
+    let flags = last.flags | if whole { 0 } else { flag::TRUNCATED };
     let walked = walk::finish(hash ^ flags as u64);
     let witness = match generation {
         Some(generation) => generation,
         None => innermost_code(&process.layout, scratch),
     };
-    let mut id = known(walked, witness, generation.is_some(), tid);
+    let mut id = known(last, walked, witness, generation.is_some());
     if id == 0 {
         scratch.stack.head = Stack {
             header: Header {
@@ -212,7 +224,7 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
             _padding: 0,
         };
         id = send(process, scratch, ended);
-        remember(walked, witness, generation.is_some(), scratch, tid);
+        remember(last, walked, witness, generation.is_some(), scratch);
     }
     Captured {
         op: walk_result::STACK,
@@ -220,27 +232,21 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
     }
 }
 
-/// True when a greenlet runs that is not the thread's main one. `thread` names the thread.
+/// Notes whether a greenlet runs that is not the thread's main one.
 #[inline(always)]
-fn runs_greenlet(
+fn look_for_greenlet(
     layout: &PythonLayout,
+    last: &mut LastStack,
     thread_pointer: u64,
-    thread: u64,
-    tid: u32,
     scratch: &mut Scratch,
-) -> bool {
-    let Some(last) = maps::last_stack(tid) else {
-        return false;
-    };
-    let mut window = &mut scratch.window;
-    if last.greenlets_of != thread {
-        let Some(state) = walk::greenlet_state(layout, thread_pointer, &mut window) else {
-            return false;
-        };
-        last.greenlets = state;
-        last.greenlets_of = thread;
+) {
+    let window = &mut scratch.window;
+    if last.greenlets == 0 {
+        last.greenlets = walk::greenlet_state(layout, thread_pointer, window).unwrap_or(0);
     }
-    walk::runs_greenlet(last.greenlets, &mut window)
+    if last.greenlets != 0 && walk::runs_greenlet(last.greenlets, window) {
+        last.flags = flag::GREENLET;
+    }
 }
 
 /// How many code objects have died, where the interpreter counts them. The window holds what was
@@ -250,8 +256,8 @@ fn code_generation(layout: &PythonLayout, window: &UserWindow) -> Option<u64> {
     if layout.code_generation == 0 {
         return None;
     }
-    let interp =
-        window.word((layout.tstate_interp as u32).wrapping_sub(layout.tstate_start as u32));
+    let field = layout.tstate_interp.wrapping_sub(layout.tstate_start);
+    let interp = window.word(0, field as u64);
     Some(user_word(
         interp.wrapping_add(layout.code_generation as u64),
     ))
@@ -269,11 +275,8 @@ fn innermost_code(layout: &PythonLayout, scratch: &mut Scratch) -> u64 {
 
 /// The id of a stack that the user side has and whose code objects are the same; else 0.
 #[inline(always)]
-fn known(walked: u64, witness: u64, exact: bool, tid: u32) -> u64 {
-    let mut last = maps::last_stack(tid);
-    if let Some(last) = &mut last
-        && last.walked == walked
-    {
+fn known(last: &mut LastStack, walked: u64, witness: u64, exact: bool) -> u64 {
+    if last.walked == walked {
         return if is_same(&mut last.stack, witness, exact) {
             last.stack.id
         } else {
@@ -286,10 +289,8 @@ fn known(walked: u64, witness: u64, exact: bool, tid: u32) -> u64 {
     if !is_same(seen, witness, exact) {
         return 0;
     }
-    if let Some(last) = last {
-        last.walked = walked;
-        last.stack = *seen;
-    }
+    last.walked = walked;
+    last.stack = *seen;
     seen.id
 }
 
@@ -311,7 +312,7 @@ fn is_same(stack: &mut SeenStack, witness: u64, exact: bool) -> bool {
 
 /// Keeps what tells whether a stack is the same the next time. In scratch is what [`send`] left.
 #[inline(always)]
-fn remember(walked: u64, witness: u64, exact: bool, scratch: &Scratch, tid: u32) {
+fn remember(last: &mut LastStack, walked: u64, witness: u64, exact: bool, scratch: &Scratch) {
     let head = &scratch.stack.head;
     if maps::seen_stack(head.id).is_none() {
         return; // the ring was full: it is sent again
@@ -331,10 +332,8 @@ fn remember(walked: u64, witness: u64, exact: bool, scratch: &Scratch, tid: u32)
         trusted,
     };
     let _ = STACKS.insert(walked, stack, 0);
-    if let Some(last) = maps::last_stack(tid) {
-        last.walked = walked;
-        last.stack = stack;
-    }
+    last.walked = walked;
+    last.stack = stack;
 }
 
 /// Sends the code objects that the user side does not know, then the stack, unless it knows that;

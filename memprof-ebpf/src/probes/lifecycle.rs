@@ -24,6 +24,10 @@ const CLONE_THREAD: u64 = 0x10000;
 
 #[inline(always)]
 fn new_thread(tid: u32, pid: u32) {
+    // Another thread may have had its id.
+    if let Some(last) = maps::last_stack(tid) {
+        last.greenlets = 0;
+    }
     if let Some(fault) = maps::fault_slot(tid) {
         fault.watched = 1;
     }

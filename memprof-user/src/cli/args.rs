@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::bpf::FrameReads;
 use crate::session::{OnTrigger, SessionOptions, Trigger, bytes};
 use crate::sink::{DatOptions, Metric, View};
 
@@ -165,6 +166,9 @@ pub struct CommonArgs {
     /// Memory between the kernel and the tracer, a power of two: larger when events are lost
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = ring_size)]
     pub ring_size: u32,
+    /// How Python frames are read, for cargo xtask bench --walk: window, single or none
+    #[arg(long, hide = true, default_value = "window", value_parser = frame_reads)]
+    pub frame_reads: FrameReads,
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -186,6 +190,7 @@ impl CommonArgs {
             follow: !self.no_follow,
             native: self.native,
             ring_bytes: self.ring_size,
+            frame_reads: self.frame_reads,
             quiet: self.quiet,
             verbose: self.verbose,
         }
@@ -359,6 +364,16 @@ fn ring_size(text: &str) -> Result<u32, String> {
     match bytes(text) {
         Some(size @ 4096..=MOST) if size.is_power_of_two() => Ok(size as u32),
         _ => Err("not a power of two from 4K to 1G".to_owned()),
+    }
+}
+
+/// See [`CommonArgs::frame_reads`].
+fn frame_reads(text: &str) -> Result<FrameReads, String> {
+    match text {
+        "window" => Ok(FrameReads::Window),
+        "single" => Ok(FrameReads::Single),
+        "none" => Ok(FrameReads::None),
+        _ => Err("not window, single or none".to_owned()),
     }
 }
 

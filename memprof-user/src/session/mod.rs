@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables};
+use crate::bpf::{self, FrameReads, KernelOptions, Loaded, Ring, Tables};
 use crate::error::{Error, Result};
 use crate::model::Profile;
 use crate::python::known::on_path;
@@ -63,6 +63,8 @@ pub struct SessionOptions {
     pub native: bool,
     /// Size of the ring buffer: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// How the kernel side reads Python frames.
+    pub frame_reads: FrameReads,
     /// Nothing but errors on stderr.
     pub quiet: bool,
     /// Number of `-v`.
@@ -150,7 +152,7 @@ impl Session {
         let kernel_log = options.verbose >= 2;
         let mut loaded = Loaded::load(&config, options.ring_bytes, kernel_log)?;
         let ring = Ring::open(&mut loaded)?;
-        let tables = Tables::open(&mut loaded)?;
+        let tables = Tables::open(&mut loaded, options.frame_reads)?;
         if kernel_log {
             // The task ends with the runtime.
             drop(loaded.follow_log()?);
