@@ -79,8 +79,12 @@ pub struct KernelConfig {
     pub wakeup_bytes: u32,
     /// 1: growth tells the machine instruction that made it.
     pub native: u32,
+    /// `file.f_path.dentry`
+    pub file_dentry: u32,
+    /// `dentry.d_name.name`
+    pub dentry_name: u32,
 }
-const _: () = assert!(size_of::<KernelConfig>() == 136);
+const _: () = assert!(size_of::<KernelConfig>() == 144);
 
 /// Size of the ring buffer in bytes, unless the user wants another.
 pub const RING_BYTES: u32 = 16 << 20;
@@ -179,8 +183,12 @@ pub struct Process {
     /// process's hand), and records of this process that were lost; wraps. When it moves, only
     /// the page tables know what is resident.
     pub unexplained: u32,
+    /// 1: greenlet's library was mapped, and the user side has not said yet where it is.
+    pub awaits_greenlet: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
 }
-const _: () = assert!(size_of::<Process>() == 120 + 8 + 32 + 24 + 96 + 8 + 24);
+const _: () = assert!(size_of::<Process>() == 128 + 8 + 32 + 24 + 96 + 8 + 32);
 
 /// CPUs whose counters are summed at most, a power of two: on larger machines amounts of huge
 /// pages and of file pages are coarse.
@@ -205,7 +213,7 @@ pub struct WatchedSpace {
 const _: () = assert!(size_of::<WatchedSpace>() == 16);
 
 /// Value of the `LAYOUTS` map, keyed by pid: a layout found after the process was traced (it has
-/// just been executed), for the kernel side to take over. It writes its own entry in `PROCESSES`
+/// just been executed, or has loaded greenlet), for the kernel side to take over. It writes its own entry in `PROCESSES`
 /// itself, so that no count is overwritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -217,7 +225,7 @@ pub struct LayoutOffer {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<LayoutOffer>() == 128);
+const _: () = assert!(size_of::<LayoutOffer>() == 136);
 
 /// Key of the `IMAGES` map: a file, as the kernel names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -250,7 +258,7 @@ pub struct KnownImage {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KnownImage>() == 120 + 24);
+const _: () = assert!(size_of::<KnownImage>() == 128 + 24);
 
 impl KnownImage {
     /// The layout of a process that maps the file at `base`.

@@ -17,6 +17,11 @@ pub mod thread_source {
     /// `pthread_getspecific(autoTLSkey)`: CPython 3.6. `source_address` is the address of an int,
     /// negative before there is a key.
     pub const PTHREAD_INT_KEY: u32 = 3;
+    /// The same variable of CPython 3.15 in a library that was opened at run time: each thread has
+    /// the library's variables in a block of its own. `source_address` is the library's number
+    /// among the modules with thread-local variables in the upper half, and the variable's offset
+    /// in the block in the lower.
+    pub const TLS_MODULE: u32 = 4;
 }
 
 /// Offsets of one CPython process. All in bytes; `0` in `thread_source` means "not usable".
@@ -121,11 +126,16 @@ pub struct PythonLayout {
     /// `co_version` (u32, 3.12+): another one for each code object of a process, or 0. 0: the
     /// version has none.
     pub code_version: u16,
-    /// Keeps the size a multiple of 8.
+    /// Aligns the next.
     pub _padding: u16,
+    /// Number of greenlet's extension module among the modules with thread-local variables: index
+    /// into a thread's vector of them. 0: the process has none.
+    pub greenlet_module: u32,
+    /// Where among that module's variables the pointer to the thread's `greenlet::ThreadState` is.
+    pub greenlet_offset: u32,
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 120);
+const _: () = assert!(size_of::<PythonLayout>() == 128);
 
 impl PythonLayout {
     /// The same layout of a process whose image lies `by` bytes further on. What is no address
@@ -133,7 +143,10 @@ impl PythonLayout {
     #[inline(always)]
     pub fn moved(&self, by: u64) -> PythonLayout {
         let mut layout = *self;
-        if layout.thread_source != thread_source::TLS_OFFSET {
+        if !matches!(
+            layout.thread_source,
+            thread_source::TLS_OFFSET | thread_source::TLS_MODULE
+        ) {
             layout.source_address = layout.source_address.wrapping_add(by);
         }
         if layout.current_address != 0 {

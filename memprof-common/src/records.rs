@@ -61,6 +61,8 @@ pub mod flag {
     /// Growth by another process's hand (process_vm_writev, ptrace) or by a thread of the kernel's
     /// (khugepaged): `tid` is not one of this process.
     pub const FOREIGN: u32 = 128;
+    /// The stack is a greenlet's: it begins where the greenlet does. Not of a thread's main one.
+    pub const GREENLET: u32 = 256;
 }
 
 /// Values of `Header::op` of a [`Growth`] or a [`Mapping`]: what the walk found.
@@ -149,7 +151,7 @@ impl RawFrame {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Stack {
-    /// `flags`: [`flag::TRUNCATED`].
+    /// `flags`: [`flag::TRUNCATED`], [`flag::GREENLET`].
     pub header: Header,
     /// The id that growth records name. Unique within a process.
     pub id: u64,
@@ -227,8 +229,9 @@ pub mod space_op {
     pub const MOVE: u16 = 2;
     /// An UNMAP or DISCARD that was announced failed: the range is still there.
     pub const UNMAP_FAILED: u16 = 3;
-    /// A file was mapped executable in a process without layout: look for an interpreter. In any
-    /// process where growth tells its instruction: look what is mapped now.
+    /// A file was mapped executable in a process without layout, or greenlet's library in one
+    /// with: look for an interpreter. In any process where growth tells its instruction: look what
+    /// is mapped now.
     pub const MAP_EXECUTABLE: u16 = 4;
     /// While the range was being given back, other threads touched the address space: only the
     /// page tables know what is in it now.

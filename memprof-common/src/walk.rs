@@ -58,11 +58,25 @@ pub enum Step {
 }
 
 /// Distance from the thread pointer to the word that holds the `PyThreadState *`. The same for
-/// all threads of a process once its interpreter is initialised, so the caller may keep it.
+/// all threads of a process once its interpreter is initialised, so the caller may keep it; but
+/// not with [`thread_source::TLS_MODULE`].
 #[inline(always)]
-pub fn thread_slot<M: Memory>(layout: &PythonLayout, memory: &mut M) -> Result<u64, NoFrame> {
+pub fn thread_slot<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Result<u64, NoFrame> {
     match layout.thread_source {
         thread_source::TLS_OFFSET => Ok(layout.source_address),
+        thread_source::TLS_MODULE => {
+            let module = (layout.source_address >> 32) as u32;
+            match module_variables(module, thread_pointer, memory) {
+                Some(variables) => Ok(variables
+                    .wrapping_add(layout.source_address & 0xffff_ffff)
+                    .wrapping_sub(thread_pointer)),
+                None => Err(NoFrame::NoThreadState),
+            }
+        }
         thread_source::PTHREAD_KEY => {
             // Py_tss_t { int _is_initialized; pthread_key_t _key; } (Include/cpython/pythread.h)
             // The page of `_PyRuntime` is not there before the interpreter first writes to it:
@@ -128,7 +142,7 @@ pub fn thread_state<M: Memory>(
     thread_pointer: u64,
     memory: &mut M,
 ) -> Result<u64, NoFrame> {
-    let slot = thread_slot(layout, memory)?;
+    let slot = thread_slot(layout, thread_pointer, memory)?;
     thread_state_in(slot, thread_pointer, memory)
 }
 
@@ -218,6 +232,64 @@ fn frame_of<M: Memory>(
         0 => Err(NoFrame::NoFrame),
         frame => Ok(frame),
     }
+}
+
+/// Modules with thread-local variables that a process may have for one's to be found: their vector
+/// is read at once, a page of it.
+const MAX_TLS_MODULES: u32 = 254;
+
+/// Address of the running thread's variables of a module that was opened at run time; None before
+/// it first uses them, when they are made.
+///
+/// The thread's dynamic thread vector (`tcbhead_t.dtv`, sysdeps/x86_64/nptl/tls.h of glibc) has 16
+/// bytes a module, before them its length and its generation.
+#[inline(always)]
+pub fn module_variables<M: Memory>(
+    module: u32,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Option<u64> {
+    // The verifier loses the bound of a comparison with what is shifted out of a word.
+    let module = module & 0xff;
+    if module == 0 || module > MAX_TLS_MODULES || !memory.fill(thread_pointer.wrapping_add(8), 8) {
+        return None;
+    }
+    let vector = memory.word(0, 0);
+    if !memory.fill(vector.wrapping_sub(16), (module + 2) * 16) || memory.word(0, 0) < module as u64
+    {
+        return None;
+    }
+    let variables = memory.word((module as u64 + 1) * 16, 0);
+    // TLS_DTV_UNALLOCATED is -1.
+    (variables != 0 && variables != u64::MAX).then_some(variables)
+}
+
+/// Address of what greenlet keeps of the running thread (`greenlet::ThreadState`), the same as long
+/// as the thread lives; None before its first greenlet.
+#[inline(always)]
+pub fn greenlet_state<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Option<u64> {
+    let variables = module_variables(layout.greenlet_module, thread_pointer, memory)?;
+    if !memory.fill(variables.wrapping_add(layout.greenlet_offset as u64), 8) {
+        return None;
+    }
+    // ThreadStateCreator: 1 before the thread's first greenlet, 0 when the thread ends.
+    Some(memory.word(0, 0)).filter(|&state| state > 1)
+}
+
+/// True when a greenlet runs that is not the thread's main one, by what [`greenlet_state`] gave:
+/// the stack then begins where the greenlet does.
+#[inline(always)]
+pub fn runs_greenlet<M: Memory>(state: u64, memory: &mut M) -> bool {
+    // ThreadState { main_greenlet, current_greenlet, ... }
+    if !memory.fill(state, 16) {
+        return false;
+    }
+    let (main, running) = (memory.word(0, 0), memory.word(8, 0));
+    main != 0 && running != 0 && main != running
 }
 
 /// Where a frame has its fields, made ready for the loop over frames: there every instruction counts.

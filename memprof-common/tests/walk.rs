@@ -8,7 +8,7 @@ use memprof_common::layout::thread_source;
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
     BOUND_GILSTATE, MAX_FRAMES, MAX_PTHREAD_KEY, Memory, NoFrame, Step, WINDOW_BYTES, Walk, finish,
-    innermost_frame, likely_frame, thread_state,
+    greenlet_state, innermost_frame, likely_frame, runs_greenlet, thread_state,
 };
 
 /// Words by address; what is between reads as zero, pages without a word are refused.
@@ -102,6 +102,8 @@ const LAYOUT: PythonLayout = PythonLayout {
     code_generation: 0,
     code_version: 92,
     _padding: 0,
+    greenlet_module: 0,
+    greenlet_offset: 0,
 };
 
 fn frame(memory: &mut Words, address: u64, code: u64, previous: u64, instr: u64, owner: u8) {
@@ -324,4 +326,51 @@ fn a_fixed_tls_offset_may_be_negative() {
         thread_state(&none, 0x2000, &mut memory),
         Err(NoFrame::NoLayout)
     );
+}
+
+#[test]
+fn a_greenlet_is_told_by_the_thread_s_own_state_of_greenlet() {
+    let (pointer, vector, variables, state) = (0x2000, 0x5000, 0x6000, 0x7000);
+    let layout = PythonLayout {
+        greenlet_module: 3,
+        greenlet_offset: 8,
+        ..LAYOUT
+    };
+    let mut memory = Words::default();
+    let ask = |memory: &mut Words| {
+        let state = greenlet_state(&layout, pointer, memory);
+        state.is_some_and(|state| runs_greenlet(state, memory))
+    };
+    assert!(!ask(&mut memory));
+    memory.set(pointer + 8, vector);
+    assert!(!ask(&mut memory));
+    // A vector that is as long as the modules that were there when it was made.
+    memory.set(vector - 16, 2);
+    memory.set(vector + 3 * 16, variables);
+    memory.set(variables + 8, state);
+    memory.set(state, 0x8000);
+    memory.set(state + 8, 0x9000);
+    assert!(!ask(&mut memory));
+    memory.set(vector - 16, 3);
+    assert!(ask(&mut memory));
+    // The main one runs.
+    memory.set(state + 8, 0x8000);
+    assert!(!ask(&mut memory));
+    memory.set(state + 8, 0x9000);
+    // The thread has not used greenlet yet, or does not any more.
+    for nothing in [0, 1] {
+        memory.set(variables + 8, nothing);
+        assert!(!ask(&mut memory));
+    }
+    memory.set(variables + 8, state);
+    memory.set(vector + 3 * 16, u64::MAX);
+    assert!(!ask(&mut memory));
+    memory.set(vector + 3 * 16, variables);
+    assert!(ask(&mut memory));
+    assert_eq!(greenlet_state(&LAYOUT, pointer, &mut memory), None);
+    let impossible = PythonLayout {
+        greenlet_module: u32::MAX,
+        ..layout
+    };
+    assert_eq!(greenlet_state(&impossible, pointer, &mut memory), None);
 }

@@ -3,12 +3,13 @@
 
 use memprof_common::{
     ImageKey, KnownImage, PAGE_BYTES, Process,
+    layout::thread_source,
     records::{Header, Interpreter, kind},
 };
 
 use crate::{
     emit,
-    kernel::{Structure, current, file_of_descriptor, file_of_program, image_key, mm_of},
+    kernel::{Structure, current, file_of_descriptor, file_of_program, image_key, mm_of, name_of},
     maps::{self, config},
 };
 
@@ -35,17 +36,34 @@ fn adopt(process: &mut Process, image: &KnownImage, key: ImageKey, base: u64, id
     });
 }
 
-/// A file was mapped executable: `offset` of `descriptor`'s file at `address`. True when it is a
-/// known interpreter.
+/// How the name of greenlet's extension module begins.
+const GREENLET: u64 = u64::from_le_bytes(*b"_greenle");
+
+/// A file was mapped executable: `offset` of `descriptor`'s file at `address`. True when the user
+/// side has to look at the process: it may be an interpreter, or is greenlet's library.
 #[inline(always)]
-pub fn mapped(
+pub fn wants_a_look(
     process: &mut Process,
     descriptor: u64,
     offset: u64,
     address: u64,
     ids: (u32, u32),
 ) -> bool {
-    let Some(key) = image_key(file_of_descriptor(current(), descriptor)) else {
+    let file = file_of_descriptor(current(), descriptor);
+    if process.layout.thread_source == thread_source::NONE {
+        return !is_known(process, file, offset, address, ids);
+    }
+    if process.layout.greenlet_module != 0 || name_of(file) != GREENLET {
+        return false;
+    }
+    process.awaits_greenlet = 1;
+    true
+}
+
+/// True when the file is a known interpreter.
+#[inline(always)]
+fn is_known(process: &mut Process, file: u64, offset: u64, address: u64, ids: (u32, u32)) -> bool {
+    let Some(key) = image_key(file) else {
         return false;
     };
     let Some(image) = maps::known_image(&key) else {

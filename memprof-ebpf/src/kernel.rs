@@ -195,6 +195,17 @@ pub fn image_key(file: u64) -> Option<ImageKey> {
     })
 }
 
+/// The first eight bytes of a file's own name, without its folder; 0 when there is no file.
+#[inline(always)]
+pub fn name_of(file: u64) -> u64 {
+    if file == 0 {
+        return 0;
+    }
+    let dentry = kernel_word(file.wrapping_add(config!(file_dentry) as u64));
+    let name = kernel_word(dentry.wrapping_add(config!(dentry_name) as u64));
+    kernel_word(name)
+}
+
 /// `super_block.s_magic` of the filesystem that a file is on; 0 when there is no file.
 #[inline(always)]
 pub fn filesystem_magic(file: u64) -> u64 {

@@ -57,6 +57,8 @@ pub static CONFIG: KernelConfig = KernelConfig {
     vma_start: 0,
     wakeup_bytes: 0,
     native: 0,
+    file_dentry: 0,
+    dentry_name: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -83,7 +85,7 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 pub static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(8192, 0);
 
-/// Layouts that the user side found after an exec, by pid.
+/// Layouts that the user side found after an exec, or after greenlet was loaded, by pid.
 #[map]
 pub static LAYOUTS: HashMap<u32, LayoutOffer> = HashMap::with_max_entries(1024, 0);
 
@@ -118,8 +120,8 @@ pub struct SeenStack {
     pub witness: u64,
     /// How often it was seen since all of its code objects were looked at.
     pub seen: u32,
-    /// 1: look at all of its code objects each time.
-    pub watched: u32,
+    /// How often it may be seen until they are looked at again; 0: each time.
+    pub trusted: u32,
 }
 
 /// Stacks already sent: by what was walked, and by id. An evicted one is sent again.
@@ -132,12 +134,16 @@ pub static STACKS: LruHashMap<u64, SeenStack> = LruHashMap::with_max_entries(131
 pub struct LastStack {
     /// The thread.
     pub tid: u32,
-    pub _padding: u32,
+    /// [`records::flag::GREENLET`] while it runs a greenlet that is not its main one. Kept here
+    /// during a walk, where the verifier does not follow it.
+    pub flags: u32,
     /// Address of its `PyThreadState`; 0: not known.
     pub thread_state: u64,
     /// Hash of what was walked.
     pub walked: u64,
     pub stack: SeenStack,
+    /// What [`memprof_common::walk::greenlet_state`] gave; 0: nothing yet.
+    pub greenlets: u64,
 }
 
 /// Each thread's last stack, by tid modulo [`FAULT_SLOTS`]: an array's lookup is an addition.

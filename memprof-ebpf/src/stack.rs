@@ -5,8 +5,9 @@
 //! the one before, with the same callers. So what identifies the code objects is part of a
 //! stack's id, and whether they are still the same is asked at each capture. From 3.14 on the
 //! interpreter counts the code objects that died: one read answers for the whole stack. Before,
-//! one read answers for the innermost frame; its callers are looked at when one of them was made
-//! at run time or has changed before, and else every [`TRUSTED`] captures.
+//! one read answers for the innermost frame; its callers are looked at each time when one of them
+//! was made at run time or has changed before, and else more and more rarely, in the end every
+//! [`TRUSTED`] captures: what is replaced again and again is noticed the first time.
 
 use core::ops::ControlFlow;
 
@@ -126,8 +127,10 @@ fn innermost(
         Err(NoFrame::NoThreadState) => {}
         found => return found,
     }
-    let slot = walk::thread_slot(layout, memory)?;
-    if layout.thread_source != thread_source::TLS_OFFSET {
+    let slot = walk::thread_slot(layout, thread_pointer, memory)?;
+    if layout.thread_source != thread_source::TLS_OFFSET
+        && layout.thread_source != thread_source::TLS_MODULE
+    {
         // The key never changes once it is there: save the read from now on.
         layout.source_address = slot;
         layout.thread_source = thread_source::TLS_OFFSET;
@@ -137,17 +140,25 @@ fn innermost(
     walk::innermost_frame(layout, tstate, thread_pointer, memory)
 }
 
-/// Takes over a layout that the user side found, if it is for the program that runs now.
+/// Takes over a layout that the user side found, if it is for the program that runs now: all of
+/// it, or where greenlet is.
 #[inline(always)]
 pub fn adopt_layout(process: &mut Process, pid: u32) {
-    if process.layout.thread_source != thread_source::NONE {
+    let has_layout = process.layout.thread_source != thread_source::NONE;
+    if has_layout && process.awaits_greenlet == 0 {
         return;
     }
     let Some(offer) = maps::layout_offer(pid) else {
         return;
     };
     if offer.generation == process.generation {
-        process.layout = offer.layout;
+        if has_layout {
+            process.layout.greenlet_module = offer.layout.greenlet_module;
+            process.layout.greenlet_offset = offer.layout.greenlet_offset;
+        } else {
+            process.layout = offer.layout;
+        }
+        process.awaits_greenlet = 0;
     }
     let _ = LAYOUTS.remove(pid);
 }
@@ -181,13 +192,18 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
     };
     let generation = code_generation(&process.layout, &scratch.window);
     let seed = ((pid as u64) << 32) | process.generation as u64;
+    last.flags = 0;
+    if process.layout.greenlet_module != 0 {
+        look_for_greenlet(&process.layout, last, thread_pointer, scratch);
+    }
     let Walked { hash, depth, ended } = walk_from(frame, seed, &process.layout, scratch);
     if depth == 0 {
         lose(Loss::StackFailed);
         return none(walk_result::FAILED);
     }
     let whole = ended == Step::End;
-    let walked = walk::finish(hash ^ whole as u64);
+    let flags = last.flags | if whole { 0 } else { flag::TRUNCATED };
+    let walked = walk::finish(hash ^ flags as u64);
     let witness = match generation {
         Some(generation) => generation,
         None => innermost_code(&process.layout, scratch),
@@ -200,7 +216,7 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
                 op: 0,
                 pid,
                 tid,
-                flags: if whole { 0 } else { flag::TRUNCATED },
+                flags,
                 time_ns: emit::now(),
             },
             id: walked,
@@ -213,6 +229,23 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
     Captured {
         op: walk_result::STACK,
         id,
+    }
+}
+
+/// Notes whether a greenlet runs that is not the thread's main one.
+#[inline(always)]
+fn look_for_greenlet(
+    layout: &PythonLayout,
+    last: &mut LastStack,
+    thread_pointer: u64,
+    scratch: &mut Scratch,
+) {
+    let window = &mut scratch.window;
+    if last.greenlets == 0 {
+        last.greenlets = walk::greenlet_state(layout, thread_pointer, window).unwrap_or(0);
+    }
+    if last.greenlets != 0 && walk::runs_greenlet(last.greenlets, window) {
+        last.flags = flag::GREENLET;
     }
 }
 
@@ -261,8 +294,8 @@ fn known(last: &mut LastStack, walked: u64, witness: u64, exact: bool) -> u64 {
     seen.id
 }
 
-/// Captures of a stack between two looks at all of its code objects. A look costs some 100 ns a
-/// frame: this makes it 1 % of a fault.
+/// Captures of a stack between two looks at all of its code objects, at most. A look costs some
+/// 100 ns a frame: this makes it 1 % of a fault.
 const TRUSTED: u32 = 64;
 
 #[inline(always)]
@@ -274,7 +307,7 @@ fn is_same(stack: &mut SeenStack, witness: u64, exact: bool) -> bool {
         return true;
     }
     stack.seen += 1;
-    stack.watched == 0 && stack.seen < TRUSTED
+    stack.seen < stack.trusted
 }
 
 /// Keeps what tells whether a stack is the same the next time. In scratch is what [`send`] left.
@@ -284,12 +317,19 @@ fn remember(last: &mut LastStack, walked: u64, witness: u64, exact: bool, scratc
     if maps::seen_stack(head.id).is_none() {
         return; // the ring was full: it is sent again
     }
-    let changed = maps::seen_stack(walked).is_some_and(|seen| seen.id != head.id);
+    let trusted = match maps::seen_stack(walked) {
+        _ if exact || scratch.fleeting != 0 => 0,
+        None => 1,
+        Some(seen) if seen.id != head.id => 0,
+        // Of one that has changed before, a code object is fleeting.
+        Some(seen) if seen.trusted < TRUSTED => seen.trusted * 2,
+        Some(_) => TRUSTED,
+    };
     let stack = SeenStack {
         id: head.id,
         witness,
         seen: 0,
-        watched: (!exact && (changed || scratch.fleeting != 0)) as u32,
+        trusted,
     };
     let _ = STACKS.insert(walked, stack, 0);
     last.walked = walked;

@@ -59,8 +59,7 @@ fn profile(processes: Vec<Process>, owners: Vec<Owner>) -> Profile {
     });
     let stack = |frames: &[u32]| Stack {
         frames: frames.to_vec(),
-        truncated: false,
-        native: None,
+        ..Stack::default()
     };
     Profile {
         command: "app".to_owned(),

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use interpreters::image::{CodeFrom, Fixture, Image};
 use memprof_common::walk::MAX_FRAMES;
-use memprof_user::python::calibrate::{calibrate, thread_states};
+use memprof_user::python::calibrate::{Tls, calibrate, thread_states};
 use memprof_user::python::layout::{Addresses, layout};
 use memprof_user::python::roots::{Roots, find_interpreters_head};
 use memprof_user::python::tls_code::TlsCode;
@@ -52,7 +52,10 @@ fn look(fixture: &Fixture, memory: &Image) {
         &layout,
         &offsets,
         &roots,
-        fixture.tls().as_ref(),
+        Tls {
+            code: fixture.tls().as_ref(),
+            module: None,
+        },
     );
     let head = roots.interpreters_head;
     find_interpreters_head(memory, &offsets, (head, head + 8));
@@ -159,7 +162,17 @@ fn survive(name: &str, value: impl Fn(u64) -> u64 + Copy) {
         };
         let layout = layout(row, &row.offsets, at).unwrap();
         thread_states(&memory, &row.offsets, &roots);
-        calibrate(&memory, row, &layout, &row.offsets, &roots, Some(&code));
+        for from_thread_pointer in [true, false] {
+            let code = TlsCode {
+                from_thread_pointer,
+                ..code
+            };
+            let tls = Tls {
+                code: Some(&code),
+                module: Some(3),
+            };
+            calibrate(&memory, row, &layout, &row.offsets, &roots, tls);
+        }
         find_interpreters_head(&memory, &row.offsets, (0x5000, 0x9000));
         for thread_pointer in [0, 8, 0x7fff_0000_0000, u64::MAX] {
             if let Ok(stack) = walk(&layout, thread_pointer, &memory) {

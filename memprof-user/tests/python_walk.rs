@@ -9,10 +9,10 @@ use interpreters::image::{CodeFrom, Fixture, Image};
 use interpreters::shown;
 use memprof_common::PythonLayout;
 use memprof_common::layout::thread_source;
-use memprof_common::records::Header;
+use memprof_common::records::{Header, flag};
 use memprof_common::walk::{NoFrame, thread_slot};
 use memprof_user::decode::CodeObject;
-use memprof_user::python::calibrate::{Calibration, calibrate, thread_states};
+use memprof_user::python::calibrate::{Calibration, Tls, calibrate, thread_states};
 use memprof_user::python::roots::find_interpreters_head;
 use memprof_user::python::versions::{ThreadKey, VERSIONS};
 use memprof_user::python::walk::{RawStack, Window, walk};
@@ -117,7 +117,17 @@ fn calibrated(fixture: &Fixture, image: &Image, layout: &PythonLayout) -> Calibr
     let (offsets, _) = fixture.layout(&fixture.image());
     let roots = fixture.roots(&offsets);
     let tls = fixture.tls();
-    calibrate(image, fixture.row(), layout, &offsets, &roots, tls.as_ref())
+    calibrate(
+        image,
+        fixture.row(),
+        layout,
+        &offsets,
+        &roots,
+        Tls {
+            code: tls.as_ref(),
+            module: None,
+        },
+    )
 }
 
 #[test]
@@ -224,7 +234,7 @@ fn the_variables_of_a_stripped_3_6_are_found() {
             ..layout
         };
         let row = fixture.row();
-        let found = calibrate(&image, row, &unknown, &offsets, &roots, None);
+        let found = calibrate(&image, row, &unknown, &offsets, &roots, Tls::default());
         let Calibration::Moved(found) = found else {
             panic!("{found:?}");
         };
@@ -248,7 +258,7 @@ fn a_thread_without_python_is_told_from_a_failure() {
         };
         assert_eq!(walk(&layout, 0x1000, &image), Err(nowhere));
         // The slot of another thread's pointer: the thread state is not this thread's.
-        let slot_offset = thread_slot(&layout, &mut Window::new(&image)).unwrap();
+        let slot_offset = thread_slot(&layout, pointer, &mut Window::new(&image)).unwrap();
         let other = 0x5000_0000_u64;
         let at = other.wrapping_add(slot_offset);
         let tstate = image.bytes(pointer.wrapping_add(slot_offset), 8).unwrap();
@@ -358,9 +368,12 @@ fn stacks_become_indexes_of_the_profile() {
         let mut symbols = symbols(&image);
         let thread = &fixture.threads[0];
         let raw = walk(&layout, thread.thread_pointer, &image).unwrap();
-        let first = symbols.stack(PID, &layout, &raw.frames, false);
-        assert_eq!(symbols.stack(PID, &layout, &raw.frames, false), first);
-        assert_ne!(symbols.stack(PID, &layout, &raw.frames, true), first);
+        let first = symbols.stack(PID, &layout, &raw.frames, 0);
+        assert_eq!(symbols.stack(PID, &layout, &raw.frames, 0), first);
+        assert_ne!(
+            symbols.stack(PID, &layout, &raw.frames, flag::TRUNCATED),
+            first
+        );
         let (functions, frames, stacks) = symbols.into_tables().into_parts();
         let stack = &stacks[first as usize];
         assert_eq!(stack.frames.len(), thread.frames.len());

@@ -54,6 +54,17 @@ impl Frame {
     }
 }
 
+impl std::fmt::Display for Frame {
+    /// As it stands in the file.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.file.as_str(), self.line) {
+            ("", 0) => write!(f, "{}", self.name),
+            (file, 0) => write!(f, "{} ({file})", self.name),
+            (file, line) => write!(f, "{} ({file}:{line})", self.name),
+        }
+    }
+}
+
 impl Row {
     /// The pid in the root.
     #[track_caller]

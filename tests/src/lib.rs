@@ -11,6 +11,7 @@
 
 pub mod browser;
 pub mod cgroup;
+pub mod chains;
 pub mod checkpoint;
 pub mod copies;
 pub mod dat;

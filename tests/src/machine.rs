@@ -174,6 +174,17 @@ pub fn venv(program: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// A folder with greenlet and gevent for CPython of this minor version ("3.12"), which
+/// `cargo xtask test` fills; for `PYTHONPATH`.
+pub fn greenlets(version: &str) -> Result<PathBuf, String> {
+    let path = workspace().join(format!("target/greenlets/{version}"));
+    if path.join("greenlet").is_dir() {
+        Ok(path)
+    } else {
+        Err(format!("no {}: cargo xtask interpreters", path.display()))
+    }
+}
+
 /// The browser that judges the SVG.
 pub fn chromium() -> Result<PathBuf, String> {
     let path = std::env::var_os("CHROMIUM")

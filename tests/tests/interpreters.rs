@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
+use memprof_tests::chains;
 use memprof_tests::machine::{self, require, workload};
 use memprof_tests::program::Program;
 use memprof_tests::report::Report;
@@ -51,7 +52,7 @@ macro_rules! on_every_version {
             }
 
             #[test]
-            fn threads_generators_coroutines_and_processes_have_their_callers() {
+            fn threads_generators_coroutines_processes_and_interpreters_have_their_callers() {
                 schedulers($python);
             }
 
@@ -166,52 +167,24 @@ fn recursion(python: Result<PathBuf, String>) {
     assert_eq!(report.loss.stacks_failed, 0);
 }
 
-/// Callers, outermost first, that must stand in this order over a function.
-const CHAINS: [(&str, &[&str]); 6] = [
-    ("in_short_thread", &["run"]),
-    ("in_crowd", &["run"]),
-    ("in_pool", &["run"]),
-    ("without_gil", &["main"]),
-    (
-        "inner_generator",
-        &["main", "generators", "outer_generator"],
-    ),
-    (
-        "inner_task",
-        &["main", "coroutines", "outer_task", "middle_task"],
-    ),
-];
-
 fn schedulers(python: Result<PathBuf, String>) {
-    let Some((truths, report, session)) = traced(python, "schedulers.py", &[]) else {
+    let Some(session) = Session::open() else {
         return;
     };
-    // The program itself, and a process each by fork, forkserver and spawn.
-    assert_eq!(truths.len(), 4);
+    let Some(python) = require(python) else {
+        return;
+    };
+    let mut command = vec!["run".into(), "-o".into(), "out".into(), "--".into()];
+    command.extend([python, workload("schedulers.py")]);
+    // It starts seven processes one after another.
+    let limit = 3 * memprof_tests::process::PATIENCE;
+    let ended = session.start(&command).finish_within(limit).expect_code(0);
+    let told = chains::parse(&ended.stdout);
+    // The program itself, a process each by fork, forkserver, spawn and a pool, an interpreter.
+    assert_eq!(told.len(), 6);
+    let report = session.report();
     assert_no_stack_lost(&report);
-    for (name, bytes) in truths.iter().flat_map(|truth| &truth.truth) {
-        let rows = report.functions.iter();
-        let gross = rows
-            .filter(|row| row.function == *name)
-            .map(|row| row.gross);
-        GROSS.check(&format!("gross of {name}"), gross.sum(), *bytes);
-    }
-    let rows = session.folded(&report);
-    for (leaf, callers) in CHAINS {
-        let with_leaf =
-            |row: &&memprof_tests::folded::Row| row.frames.iter().any(|f| f.name == leaf);
-        assert!(rows.iter().any(|row| with_leaf(&row)), "no stack of {leaf}");
-        for row in rows.iter().filter(with_leaf) {
-            let mut names = row
-                .frames
-                .iter()
-                .map(|f| f.name.rsplit('.').next().unwrap_or(""));
-            let in_order = callers
-                .iter()
-                .all(|caller| names.any(|name| name == *caller));
-            assert!(in_order, "{leaf} not under {callers:?}: {row:?}");
-        }
-    }
+    chains::check(&told, &session.folded(&report));
 }
 
 fn names(python: Result<PathBuf, String>) {

@@ -1,28 +1,18 @@
-"""Work that is handed to threads, processes, generators and coroutines: who allocates, and in what
-chain of callers. Runs on 3.6 and later.
+"""Work that is handed to threads, processes, interpreters, generators and coroutines: it touches
+pages, and says by which chain of callers. Runs on 3.6 and later.
 
-Usage: python schedulers.py. Out: one line of JSON a process, with the bytes that each of its
-functions holds; the functions' names say by whom they are called.
+Usage: python schedulers.py. Out: a line of JSON a process or interpreter.
 """
 import asyncio
 import concurrent.futures
-import json
-import mmap
 import multiprocessing
 import os
-import sys
 import threading
 
-MiB = 1 << 20
-KEEP = []
+import chains
+from chains import touch
 
-
-def say(truth):
-    os.write(1, (json.dumps({"pid": os.getpid(), "truth": truth}) + "\n").encode())
-
-
-def keep(letter, size):
-    KEEP.append(letter * size)
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 # A thread that begins when the one before has ended gets its id and its stack.
@@ -34,7 +24,7 @@ def one_thread_after_another():
 
 
 def in_short_thread():
-    keep(b"s", MiB)
+    touch()
 
 
 def many_threads_at_once():
@@ -48,41 +38,73 @@ def many_threads_at_once():
 
 def in_crowd(barrier):
     barrier.wait()
-    keep(b"c", MiB)
+    touch()
     barrier.wait()
 
 
 def pool_of_threads():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(in_pool, range(16)))
+        pool.submit(in_pool, 0).add_done_callback(in_done_callback)
 
 
 def in_pool(_):
-    keep(b"p", MiB)
+    touch()
+
+
+def in_done_callback(_):
+    # Runs in the pool's thread, or in ours if the work was faster.
+    in_pool(0)
 
 
 def without_gil():
     # Pages that only the kernel touches, while the thread does not hold the GIL.
-    area = mmap.mmap(-1, 8 * MiB)
-    KEEP.append(area)
     with open("/dev/zero", "rb", buffering=0) as zero:
-        zero.readinto(area)
+        chains.touch_by(zero.readinto)
 
 
 def generators():
-    KEEP.append(list(outer_generator()))
+    list(outer_generator())
+    max(range(3), key=in_callback)
+    reopened = inner_generator()
+    for _ in range(2):
+        next(reopened)
+    from_elsewhere(reopened)
+
+
+def from_elsewhere(generator):
+    list(generator)
+    try:
+        generator = inner_generator()
+        next(generator)
+        generator.throw(KeyError())
+    except KeyError:
+        touch()
 
 
 def outer_generator():
+    touch()
     yield from inner_generator()
+    yield from (middle for middle in inner_generator())
 
 
 def inner_generator():
-    for _ in range(8):
-        yield b"g" * MiB
+    try:
+        for _ in range(4):
+            touch()
+            yield
+    finally:
+        touch()
+
+
+def in_callback(number):
+    if number == 1:
+        touch()
+    return number
 
 
 async def outer_task():
+    touch()
     await middle_task()
 
 
@@ -91,30 +113,44 @@ async def middle_task():
     async with Manager():
         async for _ in ticks():
             await inner_task()
+    [await inner_task() async for _ in ticks()]
 
 
 class Manager:
     async def __aenter__(self):
+        touch()
         return self
 
     async def __aexit__(self, *error):
-        pass
+        await inner_task()
+
+
+class Awaitable:
+    def __await__(self):
+        touch()
+        yield from inner_task().__await__()
 
 
 async def ticks():
-    for tick in range(4):
+    for tick in range(3):
         await asyncio.sleep(0)
+        await Awaitable()
+        touch()
         yield tick
 
 
 async def inner_task():
     await asyncio.sleep(0)
-    keep(b"t", 2 * MiB)
+    touch()
 
 
 def coroutines():
     loop = asyncio.new_event_loop()
     loop.run_until_complete(gathered())
+    loop.run_until_complete(handed_over(loop))
+    if hasattr(asyncio, "TaskGroup"):
+        loop.run_until_complete(grouped())
+    loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
 
 
@@ -122,27 +158,83 @@ async def gathered():
     await asyncio.gather(outer_task(), outer_task())
 
 
-def in_forked():
-    keep(b"f", 8 * MiB)
-    say({"in_forked": 8 * MiB})
+async def handed_over(loop):
+    loop.call_soon(touch)
+    await loop.run_in_executor(None, in_executor)
+    if hasattr(asyncio, "to_thread"):
+        await asyncio.to_thread(in_executor)
+    await asyncio.wait_for(asyncio.shield(outer_task()), 60)
 
 
-def in_forkserver():
-    keep(b"v", 8 * MiB)
-    say({"in_forkserver": 8 * MiB})
+async def grouped():
+    # 3.11 and later, so that the name is no syntax.
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(outer_task())
 
 
-def in_spawned():
-    keep(b"w", 8 * MiB)
-    say({"in_spawned": 8 * MiB})
+def in_executor():
+    touch()
+
+
+def in_process():
+    touch()
+    chains.say()
+
+
+def in_pool_of_processes(_):
+    in_process()
 
 
 def processes():
-    for method, target in (("fork", in_forked), ("forkserver", in_forkserver), ("spawn", in_spawned)):
-        process = multiprocessing.get_context(method).Process(target=target)
+    for method in ("fork", "forkserver", "spawn"):
+        process = multiprocessing.get_context(method).Process(target=in_process)
         process.start()
         process.join()
         assert process.exitcode == 0, method
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        pool.map(in_pool_of_processes, [0])
+        pool.close()
+        pool.join()
+
+
+IN_INTERPRETER = """
+import sys
+sys.path.insert(0, %r)
+import chains
+
+def in_interpreter():
+    chains.touch()
+
+in_interpreter()
+chains.say()
+""" % HERE
+
+LEAK = """
+import ctypes
+for area in chains.KEEP:
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(area))
+"""
+
+
+def interpreters():
+    # Kept: what its end gives back would be counted as freed.
+    try:
+        import _interpreters
+
+        chains.KEEP.append(_interpreters.create())
+        failure = _interpreters.exec(chains.KEEP[-1], IN_INTERPRETER)
+        assert failure is None, failure
+    except ImportError:
+        try:
+            import _xxsubinterpreters
+
+            chains.KEEP.append(_xxsubinterpreters.create())
+            _xxsubinterpreters.run_string(chains.KEEP[-1], IN_INTERPRETER)
+        except ImportError:  # 3.7 and older, where it ends with its script
+            import _testcapi
+
+            _testcapi.run_in_subinterp(IN_INTERPRETER + LEAK)
 
 
 def main():
@@ -152,9 +244,11 @@ def main():
     without_gil()
     generators()
     coroutines()
-    say({"in_short_thread": 20 * MiB, "in_crowd": 16 * MiB, "in_pool": 16 * MiB, "without_gil": 8 * MiB,
-         "inner_generator": 8 * MiB, "inner_task": 16 * MiB})
+    chains.say()
     processes()
+    interpreters()
+    # The shutdown would give back what the other interpreter has, before it says that it has begun.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ mod bpf_linker;
 mod build_ebpf;
 mod command;
 mod demo;
+mod greenlets;
 mod interpreters;
 mod outcome;
 mod packages;
@@ -47,7 +48,7 @@ enum Chore {
     Demo,
     /// Everything that must hold: format, clippy, tidy, unit, golden and end-to-end tests
     Test(test::Options),
-    /// Unpack the interpreters of the tests
+    /// Unpack the interpreters of the tests, and greenlet for them
     Interpreters,
     /// Remake the plots in docs/ from the service of the tests
     Pictures,
@@ -63,7 +64,9 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
-        Chore::Interpreters => interpreters::install(),
+        Chore::Interpreters => interpreters::install()
+            .and_then(|()| venv::install())
+            .and_then(|venv| greenlets::install(&venv)),
         Chore::Pictures => pictures::run(),
         Chore::Tidy => tidy::check(),
     };

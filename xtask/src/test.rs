@@ -16,6 +16,7 @@ use clap::Args;
 
 use crate::build_ebpf;
 use crate::command;
+use crate::greenlets;
 use crate::interpreters;
 use crate::outcome::Outcome;
 use crate::packages;
@@ -36,10 +37,11 @@ pub struct Options {
 }
 
 /// Packages of the end-to-end tests: the browser that opens the flame graph, Debian's static
-/// CPython, the judges of what stays attached.
-const TEST_PACKAGES: [&str; 5] = [
+/// CPython, with its library and what uWSGI is built with, the judges of what stays attached.
+const TEST_PACKAGES: [&str; 6] = [
     "chromium",
     "python3.11",
+    "python3.11-dev",
     "python3-venv",
     "bpftool",
     "linux-perf",
@@ -183,6 +185,9 @@ impl Machine {
         // The same holds for an interpreter.
         interpreters::install().unwrap_or_else(|error| eprintln!("warning: {error:#}"));
         let venv = venv::install()?;
+        for installed in [venv::install_built(&venv), greenlets::install(&venv)] {
+            installed.unwrap_or_else(|error| eprintln!("warning: {error:#}"));
+        }
         build_ebpf::build_with(&tools)?;
         Ok(Machine {
             binary: build_command()?,

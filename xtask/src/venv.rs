@@ -1,7 +1,7 @@
 //! The Python environment of the tests: the service under test and the judges of the files.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -26,20 +26,32 @@ pub fn install() -> Result<PathBuf> {
             .args(["-m", "venv", "--clear"])
             .arg(&venv),
     )?;
-    command::run(
-        Command::new(venv.join("bin/python"))
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "-r",
-            ])
-            .arg(&requirements),
-    )?;
+    command::run(pip(&venv).arg("-r").arg(&requirements))?;
     fs::write(&done, wanted)?;
     Ok(venv)
+}
+
+/// Adds what tests/requirements-built.txt pins. Making the environment anew takes it away, stamp
+/// and all.
+pub fn install_built(venv: &Path) -> Result<()> {
+    let requirements = workspace::root().join("tests/requirements-built.txt");
+    let wanted = fs::read(&requirements)
+        .with_context(|| format!("cannot read {}", requirements.display()))?;
+    let done = venv.join("built.txt");
+    if fs::read(&done).is_ok_and(|built| built == wanted) {
+        return Ok(());
+    }
+    command::run(pip(venv).arg("-r").arg(&requirements))?;
+    fs::write(&done, wanted)?;
+    Ok(())
+}
+
+/// `pip install` of the environment, whatever its own script names as its interpreter.
+pub fn pip(venv: &Path) -> Command {
+    let mut pip = Command::new(venv.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet"]);
+    pip.arg("--disable-pip-version-check");
+    pip
 }
 
 /// Debian's interpreter where there is one, so that the service runs on a static build; the

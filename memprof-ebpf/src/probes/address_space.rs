@@ -8,7 +8,6 @@ use aya_ebpf::{
 use memprof_common::{
     PAGE_BYTES, Process, Thread,
     config::{RepState, fault},
-    layout::thread_source,
     records::{AddressSpace, Growth, Header, flag, kind, member, space_op},
 };
 
@@ -20,10 +19,11 @@ use crate::{
     },
     maps::{self, config},
     memory::user_word,
-    stack, unshare,
+    stack::{self, Captured},
+    unshare,
 };
 
-use super::mapping;
+use super::mapping::{self, Added};
 
 /// System-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
 pub(super) mod call {
@@ -211,20 +211,63 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
     }
     thread.syscall = 0;
     let result: u64 = ctx.arg(1);
-    let arguments = thread.arguments;
-    let [first, second, third, fourth] = arguments;
+    let first = thread.arguments[0];
     let announced = (thread.announced_start, thread.announced_len);
     thread.announced_len = 0;
     // A brk that fails says where the heap still ends.
     let brk_failed = id == call::BRK && announced.1 != 0 && result != first;
-    if result >= ERRORS || brk_failed {
-        if announced.1 != 0 {
-            send(process, pid, tid, space_op::UNMAP_FAILED, announced, (0, 0));
-        }
-        // What it did before it failed stays done.
-        populated(process, thread, pid, tid, id, None);
+    let result = (result < ERRORS && !brk_failed).then_some(result);
+    if let Some(result) = result {
+        succeeded(
+            process,
+            thread,
+            registers,
+            (pid, tid),
+            id,
+            result,
+            announced,
+        );
+    } else if announced.1 != 0 {
+        send(process, pid, tid, space_op::UNMAP_FAILED, announced, (0, 0));
+    }
+    let added = match result {
+        Some(result) => mapping::added(thread, registers, id, result),
+        None => Added::default(),
+    };
+    // What it did before it failed stays done.
+    let populated = {
+        let pages = thread.populated_pages;
+        pages[0] | pages[1] | pages[3] != 0
+    };
+    if added.len == 0 && !populated {
         return;
     }
+    // One walk in this program: the verifier looks at each for itself.
+    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
+    // The walk's own reads may have faulted.
+    forget_fault(tid);
+    // Read anew: to the verifier it is then no longer the one of each branch above.
+    let id: i64 = registers.field(regs::ORIG_AX);
+    if added.len != 0 {
+        mapping::tell(process, (pid, tid), &added, captured);
+    }
+    if populated {
+        tell_populated(process, thread, (pid, tid), id, result, captured);
+    }
+}
+
+/// Tells what a call that did not fail took away, moved, or mapped to be executed.
+#[inline(always)]
+fn succeeded(
+    process: &mut Process,
+    thread: &Thread,
+    registers: Structure,
+    (pid, tid): (u32, u32),
+    id: i64,
+    result: u64,
+    announced: (u64, u64),
+) {
+    let [first, second, third, fourth] = thread.arguments;
     if announced.1 != 0 && thread.faults != process.faults {
         send(process, pid, tid, space_op::RESCAN, announced, (0, 0));
     }
@@ -248,9 +291,8 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
             let file_code = third & PROT_EXEC != 0 && fourth & MAP_ANONYMOUS == 0;
             let descriptor: u64 = registers.field(regs::R8);
             let offset: u64 = registers.field(regs::R9);
-            let is_news = file_code
-                && process.layout.thread_source == thread_source::NONE
-                && !images::mapped(process, descriptor, offset, result, (pid, tid));
+            let is_news =
+                file_code && images::wants_a_look(process, descriptor, offset, result, (pid, tid));
             if is_news || file_code && config!(native) != 0 {
                 let file = image_key(file_of_descriptor(current(), descriptor));
                 let file = file.unwrap_or_default();
@@ -266,26 +308,21 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
         }
         _ => {}
     }
-    mapping::returned(process, thread, registers, (pid, tid), id, result);
-    populated(process, thread, pid, tid, id, Some(result));
 }
 
 /// Sends what became resident inside the call without a fault: MAP_POPULATE, mlock,
 /// MADV_POPULATE_*, or any growing call of a process under mlockall. `result` is None when the
 /// call failed midway.
 #[inline(always)]
-fn populated(
+fn tell_populated(
     process: &mut Process,
     thread: &Thread,
-    pid: u32,
-    tid: u32,
+    (pid, tid): (u32, u32),
     id: i64,
     result: Option<u64>,
+    captured: Captured,
 ) {
     let pages = thread.populated_pages;
-    if pages[0] | pages[1] | pages[3] == 0 {
-        return;
-    }
     let [first, second, third, _] = thread.arguments;
     let (start, end) = match (id, result) {
         (call::MMAP, Some(result)) => (result, result.wrapping_add(pages_up(second))),
@@ -296,11 +333,7 @@ fn populated(
             (start, pages_up(first.wrapping_add(second)))
         }
     };
-    let task = current();
-    let captured = stack::capture(process, pid, tid, thread_pointer(task));
-    // The walk's own reads may have faulted.
-    forget_fault(tid);
-    let ip = native_ip(registers(task));
+    let ip = native_ip(registers(current()));
     let mut send = |which: u32, pages: u32| {
         if pages == 0 {
             return;

@@ -24,6 +24,10 @@ const CLONE_THREAD: u64 = 0x10000;
 
 #[inline(always)]
 fn new_thread(tid: u32, pid: u32) {
+    // Another thread may have had its id.
+    if let Some(last) = maps::last_stack(tid) {
+        last.greenlets = 0;
+    }
     if let Some(fault) = maps::fault_slot(tid) {
         fault.watched = 1;
     }
@@ -95,6 +99,8 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     child.pending.tid = 0;
     child.lock = 0;
     child.generation = emit::generation();
+    // What the user side is about to say, it says of the parent.
+    child.awaits_greenlet = 0;
     let mm = mm_of(task);
     if mm.is_null() {
         return;
@@ -134,6 +140,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     new_thread(pid, pid);
     process.layout.thread_source = thread_source::NONE;
     process.layout.finalizing_address = 0;
+    process.awaits_greenlet = 0;
     process.looked_at = 0;
     process.rep_ip = 0;
     process.generation = emit::generation();

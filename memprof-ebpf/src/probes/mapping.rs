@@ -6,15 +6,12 @@ use memprof_common::{
     records::{Header, Mapping, flag, kind, member, space_op},
 };
 
-use super::address_space::{MAP_ANONYMOUS, call, forget_fault, pages_up, state};
+use super::address_space::{MAP_ANONYMOUS, call, pages_up, state};
 use crate::{
     emit,
-    kernel::{
-        Structure, current, file_of_descriptor, filesystem_magic, mapping_at, mm_of, regs,
-        thread_pointer,
-    },
+    kernel::{Structure, current, file_of_descriptor, filesystem_magic, mapping_at, mm_of, regs},
     maps::config,
-    stack,
+    stack::Captured,
 };
 
 /// `MAP_TYPE`: `MAP_SHARED` (1), `MAP_PRIVATE` (2) or `MAP_SHARED_VALIDATE` (3)
@@ -57,10 +54,13 @@ pub fn entered(thread: &mut Thread, id: i64) {
     }
 }
 
-/// What a call that succeeded added to the address space.
-struct Added {
+/// What a call added to the address space. An `Option` of it is nothing for the verifier, which
+/// wants to see every field written.
+#[derive(Clone, Copy, Default)]
+pub struct Added {
     start: u64,
-    len: u64,
+    /// Bytes; 0: nothing.
+    pub len: u64,
     member: u32,
     flags: u32,
 }
@@ -78,8 +78,9 @@ fn member_of(map_flags: u64, descriptor: u64) -> u32 {
     }
 }
 
+/// What a call that succeeded added.
 #[inline(always)]
-fn added(thread: &Thread, registers: Structure, id: i64, result: u64) -> Option<Added> {
+pub fn added(thread: &Thread, registers: Structure, id: i64, result: u64) -> Added {
     let [_, second, third, fourth] = thread.arguments;
     let (start, len, member) = match id {
         call::MMAP => {
@@ -105,38 +106,26 @@ fn added(thread: &Thread, registers: Structure, id: i64, result: u64) -> Option<
             }
         }
         call::SHMAT => {
-            let (_, end) = mapping_at(current(), result)?;
+            // Gone again: another thread was faster.
+            let (_, end) = mapping_at(current(), result).unwrap_or_default();
             let len = end.saturating_sub(result);
             (result, len, member::SHMEM)
         }
-        _ => return None,
+        _ => (0, 0, 0),
     };
     // PROT_NONE is 0 (include/uapi/asm-generic/mman-common.h).
     let reserved = id == call::MMAP && third == 0;
-    (len != 0).then_some(Added {
+    Added {
         start,
         len,
         member,
         flags: if reserved { flag::RESERVED } else { 0 },
-    })
+    }
 }
 
-/// Tells what a call that succeeded added, and who called.
+/// Tells what a call added, and who called.
 #[inline(always)]
-pub fn returned(
-    process: &mut Process,
-    thread: &Thread,
-    registers: Structure,
-    (pid, tid): (u32, u32),
-    id: i64,
-    result: u64,
-) {
-    let Some(added) = added(thread, registers, id, result) else {
-        return;
-    };
-    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
-    // The walk's own reads may have faulted.
-    forget_fault(tid);
+pub fn tell(process: &Process, (pid, tid): (u32, u32), added: &Added, captured: Captured) {
     emit::mapping(&Mapping {
         header: Header {
             kind: kind::MAPPING,

@@ -109,5 +109,7 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         // Time for the reader to come: seven eighths of the ring.
         wakeup_bytes: options.ring_bytes / 8,
         native: options.native as u32,
+        file_dentry: offset("file", "f_path.dentry")?,
+        dentry_name: offset("dentry", "d_name.name")?,
     })
 }

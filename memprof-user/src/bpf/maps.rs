@@ -36,6 +36,17 @@ pub enum Attached {
     Already,
 }
 
+/// What the kernel side knows of a process's interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing yet.
+    Unknown,
+    /// All but where greenlet is, whose library was mapped.
+    AwaitsGreenlet,
+    /// All.
+    Known,
+}
+
 /// How a process stands in the kernel side at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Pulse {
@@ -203,10 +214,16 @@ impl Tables {
             .map_err(|e| map_error("tell the kernel side of another interpreter", e))
     }
 
-    /// True when the kernel side knows where this process keeps its Python frames.
-    pub fn has_layout(&self, pid: u32) -> bool {
-        let process = self.processes.get(&pid, 0);
-        process.is_ok_and(|Pod(process)| process.layout.thread_source != thread_source::NONE)
+    /// What the kernel side knows of where this process keeps its Python frames.
+    pub fn standing(&self, pid: u32) -> Standing {
+        match self.processes.get(&pid, 0) {
+            Ok(Pod(process)) if process.layout.thread_source == thread_source::NONE => {
+                Standing::Unknown
+            }
+            Ok(Pod(process)) if process.awaits_greenlet != 0 => Standing::AwaitsGreenlet,
+            Ok(_) => Standing::Known,
+            Err(_) => Standing::Unknown,
+        }
     }
 
     /// Lets the kernel side recognise an interpreter by its file from now on. False when the table

@@ -110,6 +110,9 @@ fn offsets(minor: u32) -> String {
 fn thread_states(memory: &impl ReadMemory, interpreter: &Interpreter) -> Check {
     let layout = &interpreter.layout;
     let how = match layout.thread_source {
+        thread_source::TLS_MODULE => {
+            "a thread-local variable of a library that was opened at run time".to_owned()
+        }
         thread_source::TLS_OFFSET => format!(
             "a thread-local variable at {} from the thread pointer",
             layout.source_address as i64

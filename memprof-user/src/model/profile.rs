@@ -148,6 +148,9 @@ pub struct Stack {
     /// without Python. None where that was the interpreter's own loop, or nobody asked.
     #[serde(default)]
     pub native: Option<u32>,
+    /// The outermost frame is a greenlet's first, and not called by the thread's own.
+    #[serde(default)]
+    pub greenlet: bool,
 }
 
 /// Native code: what ran when pages became resident, or what called into the kernel.

@@ -7,12 +7,13 @@
 
 use memprof_common::PythonLayout;
 use memprof_common::layout::thread_source;
-use memprof_common::walk::MAX_PTHREAD_KEY;
+use memprof_common::walk::{MAX_PTHREAD_KEY, thread_state};
 
 use super::roots::Roots;
 use super::tls;
 use super::tls_code::TlsCode;
 use super::versions::{Offsets, Row, ThreadKey};
+use super::walk::Window;
 use crate::target::ReadMemory;
 
 /// Interpreters followed in the runtime's list.
@@ -79,22 +80,30 @@ pub enum Calibration {
     Refuted,
 }
 
-/// Compares the layout with the live process. `code` is what the interpreter's code tells of its
-/// thread-local variables.
+/// What is known of the interpreter's thread-local variables beforehand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tls<'a> {
+    /// What its code tells.
+    pub code: Option<&'a TlsCode>,
+    /// Which one its library is among the modules that have such.
+    pub module: Option<u64>,
+}
+
+/// Compares the layout with the live process.
 pub fn calibrate(
     memory: &impl ReadMemory,
     row: &Row,
     layout: &PythonLayout,
     offsets: &Offsets,
     roots: &Roots,
-    code: Option<&TlsCode>,
+    tls: Tls,
 ) -> Calibration {
     let threads = thread_states(memory, offsets, roots);
     if threads.is_empty() {
         return Calibration::TooEarly;
     }
     match row.thread_key {
-        ThreadKey::Tls => by_tls(memory, layout, &threads, code),
+        ThreadKey::Tls => by_tls(memory, layout, &threads, tls),
         ThreadKey::Int | ThreadKey::Tss => by_key(memory, row, layout, &threads),
     }
 }
@@ -103,10 +112,13 @@ fn by_tls(
     memory: &impl ReadMemory,
     layout: &PythonLayout,
     threads: &[ThreadState],
-    code: Option<&TlsCode>,
+    tls: Tls,
 ) -> Calibration {
-    match tls::offset(memory, threads, code) {
-        None => Calibration::Refuted,
+    match tls::offset(memory, threads, tls.code) {
+        None => match in_module(memory, layout, threads, tls) {
+            Some(layout) => Calibration::Moved(layout),
+            None => Calibration::Refuted,
+        },
         Some(offset)
             if layout.thread_source == thread_source::TLS_OFFSET
                 && layout.source_address == offset =>
@@ -115,6 +127,29 @@ fn by_tls(
         }
         Some(offset) => Calibration::Moved(at_slot(layout, offset)),
     }
+}
+
+/// The layout with a thread state among the variables of a library that was opened at run time, if
+/// a thread has its own there.
+fn in_module(
+    memory: &impl ReadMemory,
+    layout: &PythonLayout,
+    threads: &[ThreadState],
+    tls: Tls,
+) -> Option<PythonLayout> {
+    let code = tls.code.filter(|code| !code.from_thread_pointer)?;
+    let module = u32::try_from(tls.module?).ok()?;
+    let offset = u32::try_from(code.gilstate).ok()?;
+    let layout = PythonLayout {
+        thread_source: thread_source::TLS_MODULE,
+        source_address: u64::from(module) << 32 | u64::from(offset),
+        ..*layout
+    };
+    let mut window = Window::new(memory);
+    let proves = |thread: &ThreadState| {
+        thread_state(&layout, thread.thread_id, &mut window) == Ok(thread.address)
+    };
+    threads.iter().any(proves).then_some(layout)
 }
 
 /// The layout with a thread state at a fixed distance from the thread pointer.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use super::calibrate::{self, ThreadState, thread_states};
+use super::greenlet;
 use super::identify::{identify, prove, row_of, unsupported};
 use super::image::{Facts, Images};
 use super::known;
@@ -56,6 +57,9 @@ pub struct Interpreter {
     pub data: Option<(u64, u64)>,
     /// What its code tells of its thread-local variables.
     pub tls: Option<TlsCode>,
+    /// Address of the word that says which one its library is among the modules with thread-local
+    /// variables.
+    pub tls_module: Option<u64>,
     /// Address of `PyCode_Type`.
     pub code_type: Option<u64>,
     /// The file that holds the interpreter, as the process sees it.
@@ -125,6 +129,13 @@ impl Detector {
                 let mut detection = prove(&memory, interpreter);
                 if let Detection::Python(interpreter) = &mut detection {
                     interpreter.known = known::of_process(interpreter, chosen);
+                    // After that: another process of this interpreter need not have it.
+                    if let Some(place) =
+                        greenlet::find(&mut self.images, target.pid, &mappings, &memory)
+                    {
+                        interpreter.layout.greenlet_module = place.module;
+                        interpreter.layout.greenlet_offset = place.offset;
+                    }
                 }
                 detection
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use memprof_common::layout::thread_source;
 
-use super::calibrate::{Calibration, calibrate};
+use super::calibrate::{Calibration, Tls, calibrate};
 use super::debug_offsets;
 use super::detect::{Candidate, Detection, Interpreter, is_library};
 use super::image::{Facts, Version};
@@ -87,6 +87,7 @@ pub(super) fn identify(
         roots,
         data: facts.data_range(candidate.base),
         tls: facts.tls_code,
+        tls_module: facts.tls_module.map(|at| candidate.base.wrapping_add(at)),
         code_type: facts.code_type.map(|at| candidate.base.wrapping_add(at)),
         path: candidate.mapping.path.clone(),
         is_shared: is_library(&candidate.mapping.path),
@@ -145,7 +146,10 @@ pub(super) fn prove(memory: &impl ReadMemory, mut interpreter: Interpreter) -> D
             &interpreter.layout,
             &interpreter.offsets,
             &interpreter.roots,
-            interpreter.tls.as_ref(),
+            Tls {
+                code: interpreter.tls.as_ref(),
+                module: interpreter.tls_module.and_then(|at| memory.word(at)),
+            },
         );
         match found {
             Calibration::Confirmed => interpreter.is_confirmed = true,

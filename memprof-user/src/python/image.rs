@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::debug_offsets;
+use super::greenlet;
 use super::tls_code::{self, TlsCode};
 use crate::target::Mapping;
 use crate::target::elf::{self, Image, Segment, Symbol};
@@ -47,6 +48,8 @@ pub struct Facts {
     pub globals: Option<OldGlobals>,
     /// Where 3.15 keeps its thread-local variables, as far as its code tells.
     pub tls_code: Option<TlsCode>,
+    /// See [`Image::thread_local_module`].
+    pub tls_module: Option<u64>,
     /// `_Py_DebugOffsets`, for 3.13 and later.
     pub debug_offsets: Option<Vec<u8>>,
     /// `PyCode_Type` in the file's own address space.
@@ -104,6 +107,7 @@ impl Facts {
 #[derive(Debug, Default)]
 pub struct Images {
     facts: HashMap<FileKey, Option<Arc<Facts>>>,
+    greenlets: HashMap<FileKey, Option<Arc<greenlet::Facts>>>,
     files_read: usize,
 }
 
@@ -122,6 +126,19 @@ impl Images {
         }
         self.facts.insert(key, facts.clone());
         Ok(facts)
+    }
+
+    /// What greenlet's library behind a mapping says; None when it is not built as it is known.
+    pub fn greenlet(&mut self, pid: u32, mapping: &Mapping) -> Option<Arc<greenlet::Facts>> {
+        let file = open::mapped_file(pid, mapping).ok()?;
+        let key = FileKey::from(&file.metadata().ok()?);
+        if self.greenlets.len() >= REMEMBERED {
+            self.greenlets.clear();
+        }
+        let facts = self.greenlets.entry(key);
+        facts
+            .or_insert_with(|| greenlet::facts(file).map(Arc::new))
+            .clone()
     }
 
     /// What a file on disk is, by its path; None when it is no interpreter.
@@ -179,6 +196,7 @@ fn facts(file: File, path: &Path) -> Option<Facts> {
         is_whole: runtime_in_file || eval.is_some(),
         globals,
         tls_code,
+        tls_module: image.thread_local_module(),
         debug_offsets,
         code_type: code_type.map(|symbol| symbol.address),
         code_basic_size: code_type.and_then(|symbol| {

@@ -46,7 +46,7 @@ pub(super) fn of_process(
     let own = facts.runtime.map(|at| candidate.base.wrapping_add(at));
     let layout = &interpreter.layout;
     let is_everywhere = match layout.thread_source {
-        thread_source::NONE => false,
+        thread_source::NONE | thread_source::TLS_MODULE => false,
         thread_source::TLS_OFFSET => interpreter.tls.is_some_and(|tls| {
             tls.from_thread_pointer && i64::from(tls.gilstate) as u64 == layout.source_address
         }),

@@ -100,6 +100,9 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         code_generation: short(o.interpreter_code_generation.unwrap_or(0))?,
         code_version: short(o.code_version.unwrap_or(0))?,
         _padding: 0,
+        // `greenlet` finds it in the process.
+        greenlet_module: 0,
+        greenlet_offset: 0,
     })
 }
 

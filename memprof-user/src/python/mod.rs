@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod code_object;
 pub mod debug_offsets;
 pub mod detect;
+mod greenlet;
 mod identify;
 pub mod image;
 pub mod known;

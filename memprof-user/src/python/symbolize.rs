@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use imbl::HashMap;
 use memprof_common::PythonLayout;
-use memprof_common::records::RawFrame;
+use memprof_common::records::{RawFrame, flag};
 
 use super::line_table;
 use super::tables::Tables;
 use crate::decode::CodeObject;
-use crate::model::{Frame, Function};
+use crate::model::{Frame, Function, Stack};
 
 /// What the name and the file of the interpreter's own `__init__` shim both are
 /// (`_Py_InitCleanup`, Python/specialize.c of 3.13).
@@ -103,20 +103,19 @@ impl Symbols {
             .collect()
     }
 
-    /// The same, as an index into the table of stacks.
-    pub fn stack(
-        &mut self,
-        pid: u32,
-        layout: &PythonLayout,
-        raw: &[RawFrame],
-        truncated: bool,
-    ) -> u32 {
+    /// The same, as an index into the table of stacks. `flags`: those of its record.
+    pub fn stack(&mut self, pid: u32, layout: &PythonLayout, raw: &[RawFrame], flags: u32) -> u32 {
         let frames = self.frames(pid, layout, raw);
         let frames = frames
             .into_iter()
             .map(|SymbolFrame { function, line }| self.tables.frame(Frame { function, line }))
             .collect();
-        self.tables.stack(frames, truncated)
+        self.tables.stack(Stack {
+            frames,
+            truncated: flags & flag::TRUNCATED != 0,
+            greenlet: flags & flag::GREENLET != 0,
+            native: None,
+        })
     }
 
     /// Functions, frames and stacks so far.

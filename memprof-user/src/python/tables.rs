@@ -53,14 +53,10 @@ impl Tables {
         self.frames.index(frame)
     }
 
-    /// Index of a stack in [`Profile::stacks`](crate::model::Profile::stacks). `frames` are
-    /// indexes that [`Self::frame`] gave, root first.
-    pub fn stack(&mut self, frames: Vec<u32>, truncated: bool) -> u32 {
-        self.stacks.index(Stack {
-            frames,
-            truncated,
-            native: None,
-        })
+    /// Index of a stack in [`Profile::stacks`](crate::model::Profile::stacks). Its frames are
+    /// indexes that [`Self::frame`] gave.
+    pub fn stack(&mut self, stack: Stack) -> u32 {
+        self.stacks.index(stack)
     }
 
     /// Index of a stack that has native code on top of what `stack` has; `native` is an index into
@@ -119,10 +115,17 @@ mod tests {
         assert_eq!(tables.function(function("a")), 0);
         let frame = |function, line| Frame { function, line };
         let (a, b) = (tables.frame(frame(0, 7)), tables.frame(frame(0, 8)));
-        assert_eq!(tables.stack(vec![a, b], false), 0);
-        assert_eq!(tables.stack(vec![a, b], true), 1);
-        assert_eq!(tables.stack(vec![a, b], false), 0);
+        let stack = |truncated, greenlet| Stack {
+            frames: vec![a, b],
+            truncated,
+            greenlet,
+            native: None,
+        };
+        assert_eq!(tables.stack(stack(false, false)), 0);
+        assert_eq!(tables.stack(stack(true, false)), 1);
+        assert_eq!(tables.stack(stack(false, true)), 2);
+        assert_eq!(tables.stack(stack(false, false)), 0);
         let (functions, frames, stacks) = tables.into_parts();
-        assert_eq!((functions.len(), frames.len(), stacks.len()), (2, 2, 2));
+        assert_eq!((functions.len(), frames.len(), stacks.len()), (2, 2, 3));
     }
 }

@@ -4,8 +4,8 @@
 use memprof_common::PythonLayout;
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
-    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, innermost_frame, likely_frame,
-    thread_state,
+    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, greenlet_state, innermost_frame,
+    likely_frame, runs_greenlet, thread_state,
 };
 
 use crate::target::ReadMemory;
@@ -49,6 +49,8 @@ pub struct RawStack {
     pub frames: Vec<RawFrame>,
     /// Cut at the root side: too deep, or a read failed.
     pub truncated: bool,
+    /// It begins where a greenlet does.
+    pub greenlet: bool,
 }
 
 /// Walks the stack of the thread with this thread pointer.
@@ -67,14 +69,20 @@ pub fn walk(
     };
     let mut walk = Walk::new(layout, frame, 0);
     let mut stack = RawStack::default();
-    while stack.frames.len() < MAX_FRAMES as usize {
+    let mut ended = Step::Frame;
+    while ended == Step::Frame && stack.frames.len() < MAX_FRAMES as usize {
         let mut frame = RawFrame::default();
-        match walk.step(&mut window, &mut frame) {
-            Step::Frame => stack.frames.push(frame),
-            Step::End => return Ok(stack),
-            Step::Failed => break,
+        ended = walk.step(&mut window, &mut frame);
+        if ended == Step::Frame {
+            stack.frames.push(frame);
         }
     }
-    stack.truncated = stack.frames.len() < MAX_FRAMES as usize || walk.frame != 0;
+    stack.truncated = match ended {
+        Step::End => false,
+        Step::Failed => true,
+        Step::Frame => walk.frame != 0,
+    };
+    let greenlets = greenlet_state(layout, thread_pointer, &mut window);
+    stack.greenlet = greenlets.is_some_and(|state| runs_greenlet(state, &mut window));
     Ok(stack)
 }

@@ -15,7 +15,7 @@ use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
 use crate::error::Result;
-use crate::model::{Attach, Model, PageKind, Profile, StackIndex};
+use crate::model::{Attach, Model, PageKind, Profile, Stack, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
 use crate::target::pagemap::{self, Sole};
 use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
@@ -56,7 +56,7 @@ impl Collector {
     pub fn new(tables: Tables, native: bool) -> Self {
         let mut symbols = Symbols::new(Some(Box::new(LiveCode)));
         // Owners without a Python stack point to the first, which is empty.
-        let empty = symbols.tables_mut().stack(Vec::new(), false);
+        let empty = symbols.tables_mut().stack(Stack::default());
         debug_assert_eq!(StackIndex(empty), StackIndex::EMPTY);
         Collector {
             tables,
@@ -250,8 +250,9 @@ impl Collector {
                     self.undecoded += 1;
                     return;
                 };
-                let truncated = header.flags & records::flag::TRUNCATED != 0;
-                let stack = self.symbols.stack(header.pid, layout, &frames, truncated);
+                let stack = self
+                    .symbols
+                    .stack(header.pid, layout, &frames, header.flags);
                 self.stacks.insert((header.pid, id), StackIndex(stack));
             }
             Ok(Event::Code(code)) => self.symbols.insert_code(*code),
@@ -379,7 +380,7 @@ impl Collector {
     /// Looks for interpreters where a new program or a new library asks for it.
     pub fn settle(&mut self) {
         let tables = &self.tables;
-        for found in self.detections.settle(|pid| tables.has_layout(pid)) {
+        for found in self.detections.settle(|pid| tables.standing(pid)) {
             let pid = found.pid;
             self.learn(&found.interpreter);
             self.model.set_python(pid, &found.interpreter.version);

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use crate::bpf::Standing;
 use crate::python::{Detection, Detector, Interpreter};
 use crate::target::Target;
 
@@ -120,13 +121,14 @@ impl Detections {
     }
 
     /// Looks at every process that asks for it.
-    /// What the kernel side has recognised meanwhile needs no look; `known` says whether it has.
-    pub fn settle(&mut self, known: impl Fn(u32) -> bool) -> Vec<Found> {
+    /// What the kernel side has recognised meanwhile needs no look; `standing` says whether it has.
+    pub fn settle(&mut self, standing: impl Fn(u32) -> Standing) -> Vec<Found> {
         let wanted = std::mem::take(&mut self.wanted);
         let mut found = Vec::new();
         let now = Instant::now();
         for (pid, one) in wanted {
-            if known(pid) {
+            let stands = standing(pid);
+            if stands == Standing::Known {
                 continue;
             }
             if one.next > now {
@@ -144,7 +146,16 @@ impl Detections {
             match self.detector.detect(&target) {
                 Ok(Detection::Python(interpreter)) => {
                     self.doubted.remove(&pid);
-                    self.late += u64::from(interpreter.is_confirmed && !known(pid));
+                    if stands == Standing::AwaitsGreenlet
+                        && interpreter.layout.greenlet_module == 0
+                        && let Some(one) = retry(DOUBT)
+                    {
+                        // The loader has not come so far.
+                        self.wanted.insert(pid, one);
+                        continue;
+                    }
+                    self.late +=
+                        u64::from(interpreter.is_confirmed && standing(pid) == Standing::Unknown);
                     found.push(Found {
                         pid,
                         generation: self.generations.get(&pid).copied().unwrap_or(0),

@@ -79,6 +79,9 @@ impl<'a> FrameNames<'a> {
             stack.push_str(name);
         };
         let python = self.profile.stacks.get(owner.stack as usize);
+        if python.is_some_and(|python| python.greenlet) {
+            push("[greenlet]");
+        }
         if python.is_some_and(|python| python.truncated) {
             push("[truncated]");
         }

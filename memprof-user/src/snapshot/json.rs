@@ -13,13 +13,13 @@
 //! that can be walked, and `note` then may say why; else
 //!
 //! ```text
-//! [{"tid", "name", "running", "torn", "truncated",
+//! [{"tid", "name", "running", "torn", "truncated", "greenlet",
 //!   "frames": [{"function", "file", "line"}]}]
 //! ```
 //!
 //! with the leaf first. `running`: it did not sleep through the look; its stack is exact only
 //! without this. `torn`: its frames changed between two walks, or could not be followed, and
-//! need not belong together. `tid` and `line` may be null: not known.
+//! need not belong together. `greenlet`: it begins where a greenlet does. `tid` and `line` may be null: not known.
 
 use serde_json::{Value, json};
 
@@ -76,6 +76,7 @@ fn thread(thread: &ThreadStack) -> Value {
         "running": thread.running,
         "torn": thread.torn,
         "truncated": thread.truncated,
+        "greenlet": thread.greenlet,
         "frames": thread.frames.iter().map(frame).collect::<Vec<Value>>(),
     })
 }

@@ -66,6 +66,8 @@ pub struct ThreadStack {
     pub torn: bool,
     /// Cut at the root side: too deep, or unreadable.
     pub truncated: bool,
+    /// It begins where a greenlet does; what called that is not on it.
+    pub greenlet: bool,
     /// Leaf first; empty for a thread that runs no Python now.
     pub frames: Vec<StackFrame>,
 }

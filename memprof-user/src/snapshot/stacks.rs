@@ -115,6 +115,7 @@ impl Look<'_> {
             running: !slept,
             torn,
             truncated,
+            greenlet: second.is_ok_and(|raw| raw.greenlet),
             frames,
             ..ThreadStack::default()
         }

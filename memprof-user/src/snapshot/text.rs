@@ -155,6 +155,8 @@ fn stack(thread: &ThreadStack) -> Vec<String> {
     );
     if thread.truncated {
         lines.push("    … (the rest could not be read)".to_owned());
+    } else if thread.greenlet {
+        lines.push("    [greenlet]".to_owned());
     } else if thread.frames.is_empty() {
         lines.push("    (no Python frame)".to_owned());
     }

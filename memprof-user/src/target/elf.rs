@@ -62,6 +62,7 @@ pub struct Image {
     file: File,
     fixed: bool,
     segments: Vec<Segment>,
+    thread_local_bytes: u64,
     sections: Vec<Section>,
 }
 
@@ -78,6 +79,8 @@ impl Image {
             _ => return Err("neither a program nor a shared object".to_owned()),
         };
         let segments = header.program_headers(LE, &cache).map_err(parse)?;
+        let thread_local = segments.iter().find(|s| s.p_type(LE) == elf::PT_TLS);
+        let thread_local_bytes = thread_local.map_or(0, |segment| segment.p_memsz(LE));
         let segments: Vec<Segment> = segments.iter().filter_map(segment).collect();
         let headers = header.section_headers(LE, &cache).map_err(parse)?;
         let names = match header.shstrndx(LE, &cache) {
@@ -99,6 +102,7 @@ impl Image {
             file,
             fixed,
             segments,
+            thread_local_bytes,
             sections,
         })
     }
@@ -229,6 +233,23 @@ impl Image {
             .filter(|(tag, _)| tags.iter().any(|wanted| u64::from(*wanted) == *tag))
             .map(|(_, at)| String::from_utf8_lossy(string(&strings, at as usize)).into_owned())
             .collect()
+    }
+
+    /// Bytes of its thread-local variables (PT_TLS).
+    pub fn thread_local_bytes(&self) -> u64 {
+        self.thread_local_bytes
+    }
+
+    /// Address of a word into which the loader writes which module this file is among those with
+    /// thread-local variables (R_X86_64_DTPMOD64 without a symbol).
+    pub fn thread_local_module(&self) -> Option<u64> {
+        let data = self.section_data(".rela.dyn")?;
+        let whole = data.len() - data.len() % size_of::<elf::Rela64<LE>>();
+        let entries: &[elf::Rela64<LE>] = object::slice_from_all_bytes(&data[..whole]).ok()?;
+        let entry = entries.iter().find(|entry| {
+            entry.r_type(LE, false) == elf::R_X86_64_DTPMOD64 && entry.r_sym(LE, false) == 0
+        })?;
+        Some(entry.r_offset.get(LE))
     }
 
     /// What to add to the file's addresses in a process that maps it so. `mapping` is one of its

@@ -132,14 +132,19 @@ fn stacks() -> Vec<Stack> {
         frames: frames.to_vec(),
         truncated,
         native: None,
+        greenlet: false,
     };
     vec![
-        stack(&[0, 1, 2, 4], false),   // first → build
-        stack(&[0, 1, 3, 7], false),   // second → build, another line
-        stack(&[], false),             // no Python
-        stack(&[0, 1, 5, 5, 5], true), // recursion, cut at the root
-        stack(&[0, 1, 6], false),      // hostile names, unknown line
-        stack(&[0, 1, 3], false),      // second itself
+        stack(&[0, 1, 2, 4], false), // first → build
+        stack(&[0, 1, 3, 7], false), // second → build, another line
+        stack(&[], false),           // no Python
+        // recursion in a greenlet, cut at the root
+        Stack {
+            greenlet: true,
+            ..stack(&[0, 1, 5, 5, 5], true)
+        },
+        stack(&[0, 1, 6], false), // hostile names, unknown line
+        stack(&[0, 1, 3], false), // second itself
     ]
 }
 
@@ -391,13 +396,17 @@ fn tables() -> impl Strategy<Value = Tables> {
         (Just(processes), Just(functions), vec(frame, 1..8)).prop_flat_map(
             |(processes, functions, frames)| {
                 let count = frames.len() as u32;
-                let stack = (vec(0..count, 0..6), any::<bool>(), option::of(0..NATIVES)).prop_map(
-                    |(frames, truncated, native)| Stack {
-                        frames,
-                        truncated,
-                        native,
-                    },
+                let stack = (
+                    vec(0..count, 0..6),
+                    any::<(bool, bool)>(),
+                    option::of(0..NATIVES),
                 );
+                let stack = stack.prop_map(|(frames, (truncated, greenlet), native)| Stack {
+                    frames,
+                    truncated,
+                    greenlet,
+                    native,
+                });
                 (
                     Just(processes),
                     Just(functions),
