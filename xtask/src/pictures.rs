@@ -27,6 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What the pictures are named after: the command without the paths of this machine.
 const TITLE: &str = "gunicorn -w 2 -k gevent service:app";
 
+/// Functions of the service whose calls are marked, outermost first.
+const FUNCTIONS: [&str; 4] = [
+    "service.handle",
+    "service.first",
+    "service.second",
+    "service.build",
+];
+
 /// Traces the service while it is asked for something, and draws what was recorded.
 pub fn run() -> Result<()> {
     build_ebpf::build_with(&setup::install()?)?;
@@ -42,7 +50,8 @@ pub fn run() -> Result<()> {
             .arg(workspace::root().join("docs").join(output));
         command::run(&mut plot)
     };
-    plot("plot.png", &[])
+    plot("plot.png", &["--no-function-ts"])?;
+    plot("plot-flame.png", &["--flame"])
 }
 
 fn record(memprof: &Path, folder: &Path) -> Result<()> {
@@ -55,6 +64,9 @@ fn record(memprof: &Path, folder: &Path) -> Result<()> {
     let mut run = Command::new(memprof);
     run.args(["run", "--force", "-o"])
         .arg(folder.join("service"));
+    for function in FUNCTIONS {
+        run.args(["--func", function]);
+    }
     run.arg("--")
         .arg(programs.join("python"))
         .arg(programs.join("gunicorn"));
