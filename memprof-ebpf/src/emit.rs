@@ -14,11 +14,14 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use memprof_common::{
     Loss, PAGE_BYTES, Process,
     config::{Pending, RepState},
-    records::{AddressSpace, Growth, Interpreter, Mapping, Task, flag, space_op},
+    records::{
+        AddressSpace, Growth, Header, Interpreter, Mapping, Mark, MarkName, Task, flag, space_op,
+    },
 };
 
 use crate::{
     maps::{self, EVENTS, WithTail, config, lose},
+    memory::read_user_string,
     repeat::{self, Rounds},
 };
 
@@ -65,17 +68,22 @@ pub fn generation() -> u32 {
     (now() >> 10) as u32
 }
 
+/// The user side polls for what comes in masses, unless there is much of it.
 #[inline(always)]
-fn send_growth(growth: &Growth) {
-    let flags = if EVENTS.query(AVAILABLE) > config!(wakeup_bytes) as u64 {
+fn wakeup_when_full() -> u64 {
+    if EVENTS.query(AVAILABLE) > config!(wakeup_bytes) as u64 {
         WAKEUP
     } else {
         NO_WAKEUP
-    };
+    }
+}
+
+#[inline(always)]
+fn send_growth(growth: &Growth) {
     match EVENTS.reserve::<Growth>(0) {
         Some(mut entry) => {
             entry.write(*growth);
-            entry.submit(flags);
+            entry.submit(wakeup_when_full());
         }
         None => lost(Loss::RingGrowth, growth.header.pid),
     }
@@ -254,6 +262,40 @@ pub fn mapping(record: &Mapping) {
             entry.submit(NO_WAKEUP);
         }
         None => lose(Loss::RingControl),
+    }
+}
+
+/// Sends the begin or the end of a call of a marked function.
+#[inline(always)]
+pub fn mark(record: &Mark) {
+    match EVENTS.reserve::<Mark>(0) {
+        Some(mut entry) => {
+            entry.write(*record);
+            entry.submit(wakeup_when_full());
+        }
+        None => lose(Loss::RingControl),
+    }
+}
+
+/// Sends the name of a marked function, which stands at `address` in the target.
+#[inline(always)]
+pub fn mark_name(header: Header, address: u64) {
+    let Some(mut entry) = EVENTS.reserve::<MarkName>(0) else {
+        lose(Loss::RingControl);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the entry is as large as the record, and every byte pattern is one: its fields are
+    // integers. What is not written here stays what the ring held before.
+    let record = unsafe { &mut *record };
+    record.header = header;
+    record._padding = 0;
+    match read_user_string(&mut record.text, address) {
+        Some(stored) => {
+            record.stored = stored;
+            entry.submit(NO_WAKEUP);
+        }
+        None => entry.discard(NO_WAKEUP),
     }
 }
 

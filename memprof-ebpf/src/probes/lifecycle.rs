@@ -76,7 +76,8 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     if config!(follow_forks) == 0 {
         return;
     }
-    unshare::settle_thread(process, parent, bpf_get_current_pid_tgid() as u32);
+    let parent_tid = bpf_get_current_pid_tgid() as u32;
+    unshare::settle_thread(process, parent, parent_tid);
     emit::flush(process, parent);
     stack::adopt_layout(process, parent);
     let owner = if process.borrows == 0 {
@@ -109,7 +110,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     };
     new_thread(tid, pid);
     emit::task(&Task {
-        header: header(task_op::FORK, pid, tid),
+        header: header(task_op::FORK, pid, parent_tid),
         other: parent,
         shares_memory: shares_memory as u32,
         rss_pages,

@@ -49,6 +49,8 @@ pub enum Tag {
     Samples,
     /// Rows of `Profile::shares`. Since version 2.
     Shares,
+    /// Rows of `Profile::marked`.
+    Marked,
     /// Rows of `Profile::marks`.
     Marks,
     /// Nothing follows: the file is whole.
@@ -57,7 +59,7 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of the file.
-    pub const ALL: [Tag; 12] = [
+    pub const ALL: [Tag; 13] = [
         Tag::Head,
         Tag::Loss,
         Tag::Processes,
@@ -68,6 +70,7 @@ impl Tag {
         Tag::Owners,
         Tag::Samples,
         Tag::Shares,
+        Tag::Marked,
         Tag::Marks,
         Tag::End,
     ];
@@ -85,6 +88,7 @@ impl Tag {
             Tag::Owners => *b"OWNR",
             Tag::Samples => *b"SMPL",
             Tag::Shares => *b"SHAR",
+            Tag::Marked => *b"MRKD",
             Tag::Marks => *b"MARK",
             Tag::End => *b"END.",
         }
@@ -103,6 +107,7 @@ impl Tag {
             Tag::Owners => "owners",
             Tag::Samples => "RSS over time",
             Tag::Shares => "PSS and USS over time",
+            Tag::Marked => "marked functions",
             Tag::Marks => "function marks",
             Tag::End => "end mark",
         }

@@ -20,7 +20,7 @@ pub(crate) use human::count;
 pub use human::{share, size};
 pub use json::json;
 pub use kinds::{FileRow, KindRow};
-pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
+pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, Place, Tally};
 pub use text::{table, text};
 
 pub use crate::sink::loss_line;

@@ -61,8 +61,8 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
             lines(&tally, options.view, rows)
         ));
     }
-    if !tally.marks.is_empty() {
-        sections.push(marks(&tally));
+    if !profile.marked.is_empty() {
+        sections.push(marks(profile));
     }
     let mut verdict = sentences(profile, &tally);
     verdict.push(loss_line(&profile.loss));
@@ -249,20 +249,28 @@ fn lines(tally: &Tally<'_>, view: View, rows: usize) -> String {
     table.render()
 }
 
-fn marks(tally: &Tally<'_>) -> String {
+fn marks(profile: &Profile) -> String {
     let mut table = Table::new(&[
         ("PID", Column::Number),
         ("CALLS", Column::Number),
+        ("SECONDS", Column::Number),
         ("RSS CHANGE", Column::Number),
+        ("RSS PEAK", Column::Number),
         ("MARKED FUNCTION", Column::Name(NAME_CELLS)),
     ]);
-    for mark in &tally.marks {
-        let sign = if mark.rss_delta < 0 { "-" } else { "+" };
+    for marked in &profile.marked {
+        let Some(process) = profile.processes.get(marked.process as usize) else {
+            continue;
+        };
+        let sign = if marked.rss_delta < 0 { "-" } else { "+" };
+        let about = if marked.approximate { "~" } else { "" };
         table.row(vec![
-            mark.pid.to_string(),
-            mark.calls.to_string(),
-            format!("{sign}{}", size(mark.rss_delta.unsigned_abs())),
-            mark.function.to_owned(),
+            process.pid.to_string(),
+            format!("{about}{}", marked.calls),
+            format!("{:.3}", marked.running_s),
+            format!("{sign}{}", size(marked.rss_delta.unsigned_abs())),
+            size(marked.rss_peak),
+            marked.function.to_owned(),
         ]);
     }
     table.render()

@@ -5,8 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use memprof_common::records::{self, member, space_op, task_op};
+use memprof_common::records::{self, mark_source, member, space_op, task_op};
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
+
+use mark_names::MarkNames;
 
 use super::detection::Detections;
 use super::files::Files;
@@ -20,6 +22,7 @@ use crate::target::pagemap::{self, Sole};
 use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
 
 mod adoption;
+mod mark_names;
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -35,6 +38,7 @@ pub struct Collector {
     images: HashMap<ImageKey, (KnownImage, String)>,
     stacks: HashMap<StackKey, StackIndex>,
     files: Files,
+    mark_names: MarkNames,
     records: u64,
     undecoded: u64,
     /// Records dropped when unknown processes were last looked for.
@@ -62,6 +66,7 @@ impl Collector {
             images: HashMap::new(),
             stacks: HashMap::new(),
             files: Files::default(),
+            mark_names: MarkNames::default(),
             records: 0,
             undecoded: 0,
             lost_before: 0,
@@ -249,6 +254,18 @@ impl Collector {
                 let stack = self.stack_of(mapping.header.pid, mapping.stack);
                 self.model.mapping(&mapping, stack);
             }
+            Ok(Event::Mark(mark)) => {
+                let name = self.mark_names.of(&mark);
+                self.model.mark(&mark, &name);
+            }
+            Ok(Event::MarkName {
+                header,
+                function,
+                name,
+            }) => {
+                let source = mark_source::DECORATED;
+                self.mark_names.insert(header.pid, source, function, &name);
+            }
             Err(_) => self.undecoded += 1,
         }
     }
@@ -311,6 +328,7 @@ impl Collector {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
+                self.mark_names.fork(parent, pid);
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -327,6 +345,7 @@ impl Collector {
             task_op::EXEC => {
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                self.mark_names.forget(pid);
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -337,6 +356,7 @@ impl Collector {
                 self.model.task(task);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                self.mark_names.forget(pid);
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -430,6 +450,7 @@ impl Collector {
             loss.other.push((name, self.adopted));
         }
         let shares = model.take_shares();
+        let (marks, marked) = model.take_marks(clock::epoch_s());
         let (processes, owners, samples) = model.finish(clock::epoch_s());
         let (functions, frames, stacks) = self.symbols.tables().clone().into_parts();
         Profile {
@@ -444,7 +465,8 @@ impl Collector {
             owners,
             samples,
             shares,
-            marks: Vec::new(),
+            marks,
+            marked,
             loss,
         }
     }

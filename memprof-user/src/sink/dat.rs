@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use super::escape;
-use crate::model::{LossTotals, Mark, Process, Profile, Sample};
+use crate::model::{FINEST_S, LossTotals, Mark, Process, Profile, Sample, coarsen};
 
 /// What MEM and CHLD lines show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +42,8 @@ impl Default for DatOptions {
     }
 }
 
-/// `mprof plot` needs 16 s for 3000 FUNC lines, so the calls that changed RSS least are written
-/// as comments beyond this number.
+/// `mprof plot` needs 16 s for 3000 FUNC lines. When there are more, short calls are joined with
+/// their neighbours; with more functions than this, those that changed RSS least are comments.
 const MAX_FUNC_LINES: usize = 500;
 
 /// Writes a .dat line by line, while the run goes on or afterwards.
@@ -127,7 +127,7 @@ impl<W: Write> DatWriter<W> {
         };
         writeln!(
             self.out,
-            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={}",
+            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={} calls={}",
             escape::token(&mark.function),
             mem.0,
             mark.begin_epoch_s,
@@ -135,6 +135,7 @@ impl<W: Write> DatWriter<W> {
             mark.end_epoch_s,
             mark.rss_begin,
             mark.rss_end,
+            mark.calls,
         )
     }
 
@@ -237,13 +238,15 @@ fn ends(profile: &Profile) -> Vec<Sweep> {
 }
 
 fn marks<W: Write>(profile: &Profile, sweeps: &[Sweep], dat: &mut DatWriter<W>) -> io::Result<()> {
-    let kept = largest(&profile.marks);
+    let mut marks = profile.marks.clone();
+    coarsen(&mut marks, MAX_FUNC_LINES, &mut FINEST_S.clone());
+    let kept = largest(&marks);
     let series = Series::new(sweeps, dat.options.include_children);
     let bands = bands(profile);
     // The main process of samples; without any, the first.
     let main = profile.samples.iter().find(|sample| sample.main);
     let main = main.map_or(0, |sample| sample.process);
-    for (mark, kept) in profile.marks.iter().zip(kept) {
+    for (mark, kept) in marks.iter().zip(kept) {
         let Some(process) = profile.processes.get(mark.process as usize) else {
             continue;
         };
