@@ -364,10 +364,16 @@ pub struct Mark {
     pub rss_pages: i64,
     /// One of [`mark_source`].
     pub source: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
+    /// Open calls of the lane just before this record, as the program said, or
+    /// [`Mark::UNKNOWN_DEPTH`]: what is open beyond has ended, and the record was lost.
+    pub depth: u32,
 }
 const _: () = assert!(size_of::<Mark>() == 64);
+
+impl Mark {
+    /// [`Mark::depth`] where nobody counted.
+    pub const UNKNOWN_DEPTH: u32 = u32::MAX;
+}
 
 /// Bytes of a marked function's name that are read at most, with its terminator.
 pub const MARK_NAME_BYTES: usize = 512;

@@ -32,6 +32,11 @@ const WAKEUP: u64 = 2;
 
 /// `BPF_RB_AVAIL_DATA`
 const AVAILABLE: u64 = 0;
+/// `BPF_RB_PROD_POS`
+const PRODUCED: u64 = 3;
+
+/// Bytes of marks for one wakeup, a power of two.
+const WAKEUP_EVERY: u64 = 64 << 10;
 
 /// Tries for a lock that its holder keeps for some 100 ns; an interrupt, or a host that takes the
 /// virtual CPU away, makes that longer. A try is some 10 ns, so this is a millisecond.
@@ -271,9 +276,20 @@ pub fn mark(record: &Mark) {
     match EVENTS.reserve::<Mark>(0) {
         Some(mut entry) => {
             entry.write(*record);
-            entry.submit(wakeup_when_full());
+            entry.submit(wakeup_of_mark());
         }
         None => lose(Loss::RingControl),
+    }
+}
+
+/// Marks come in masses, and a wakeup costs more than one: one for many is enough.
+#[inline(always)]
+fn wakeup_of_mark() -> u64 {
+    const RECORD: u64 = size_of::<Mark>() as u64 + 8;
+    if EVENTS.query(PRODUCED) % WAKEUP_EVERY < RECORD {
+        wakeup_when_full()
+    } else {
+        NO_WAKEUP
     }
 }
 

@@ -276,7 +276,7 @@ fn mark(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
         key: record.get_u64_ne(),
         rss_pages: record.get_i64_ne(),
         source: record.get_u32_ne(),
-        _padding: 0,
+        depth: record.get_u32_ne(),
     }))
 }
 

@@ -90,7 +90,7 @@ fn all() -> Vec<Vec<u8>> {
         words(header(kind::TASK, 1), &[pair(6, 1), 1, 2, 3, 4]),
         words(header(kind::INTERPRETER, 0), &[21, pair(22, 0), 23]),
         words(header(kind::MAPPING, 1), &[0x1000, 0x2000, 99, pair(3, 0)]),
-        words(header(kind::MARK, 2), &[31, 32, 33, 34, pair(35, 0)]),
+        words(header(kind::MARK, 2), &[31, 32, 33, 34, pair(35, 36)]),
         mark_name("1f:app.grün"),
     ]
 }
@@ -150,7 +150,7 @@ fn every_record_is_read_as_it_was_written() {
     };
     assert_eq!((mark.header.op, mark.header.flags), (2, 9));
     assert_eq!((mark.function, mark.lane, mark.key), (31, 32, 33));
-    assert_eq!((mark.rss_pages, mark.source), (34, 35));
+    assert_eq!((mark.rss_pages, mark.source, mark.depth), (34, 35, 36));
     let Event::MarkName { function, name, .. } = &events[8] else {
         panic!("{:?}", events[8])
     };

@@ -109,6 +109,10 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
         count_from(child, mm, pid)
     };
     new_thread(tid, pid);
+    if let (Some(thread), Some(forked_by)) = (maps::thread(tid), maps::thread(parent_tid)) {
+        // Its copy of the stack is in the same calls.
+        thread.depth = forked_by.depth;
+    }
     emit::task(&Task {
         header: header(task_op::FORK, pid, parent_tid),
         other: parent,

@@ -88,6 +88,16 @@ fn mark(process: &mut Process, thread: &mut Thread, (pid, tid): (u32, u32), desc
             return;
         }
     };
+    let depth = match thread.lane {
+        0 => thread.depth,
+        _ => Mark::UNKNOWN_DEPTH,
+    };
+    if thread.lane == 0 {
+        thread.depth = match op {
+            mark_op::BEGIN => thread.depth.saturating_add(1),
+            _ => thread.depth.saturating_sub(1),
+        };
+    }
     meet(process, pid);
     emit::mark(&Mark {
         header: Header {
@@ -103,7 +113,7 @@ fn mark(process: &mut Process, thread: &mut Thread, (pid, tid): (u32, u32), desc
         key: 0,
         rss_pages: all_resident(process),
         source: mark_source::DECORATED,
-        _padding: 0,
+        depth,
     });
 }
 

@@ -76,6 +76,7 @@ impl Marks {
         });
         let lane = (mark.header.tid, mark.lane);
         let slot = own.slot(name);
+        own.end_beyond(lane, mark.depth, moment);
         match mark.header.op {
             mark_op::BEGIN => {
                 let call = Call {
@@ -341,6 +342,25 @@ impl ProcessMarks {
             self.close(call, level + depth, at, false);
         }
         true
+    }
+
+    /// What is open on a lane beyond this depth has ended some time before.
+    fn end_beyond(&mut self, lane: (u32, u64), depth: u32, at: At) {
+        let Some(calls) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        let depth = depth as usize;
+        if calls.open.len() <= depth {
+            return;
+        }
+        calls.beyond = 0;
+        let ended: Vec<Call> = calls.open.drain(depth..).collect();
+        if depth == 0 {
+            self.lanes.remove(&lane);
+        }
+        for (above, call) in ended.into_iter().enumerate().rev() {
+            self.close(call, depth + above, at, true);
+        }
     }
 
     /// Ends all open calls here; those that are not `wanted` never were.

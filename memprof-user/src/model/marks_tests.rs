@@ -15,6 +15,7 @@ struct Run {
     model: Model,
     /// What follows is of this process, thread and lane.
     at: (u32, u32, u64),
+    depth: u32,
 }
 
 impl Run {
@@ -25,7 +26,8 @@ impl Run {
             ..Attach::default()
         });
         let at = (PID, PID, 0);
-        Run { model, at }
+        let depth = records::Mark::UNKNOWN_DEPTH;
+        Run { model, at, depth }
     }
 
     fn on(&mut self, pid: u32, tid: u32, lane: u64) -> &mut Run {
@@ -47,6 +49,7 @@ impl Run {
             lane,
             rss_pages: mib * MIB_PAGES,
             source: mark_source::DECORATED,
+            depth: self.depth,
             ..records::Mark::default()
         };
         self.model.mark(&mark, &Arc::from(name));
@@ -257,6 +260,7 @@ fn the_key_tells_calls_of_one_function_apart() {
         key,
         rss_pages: 1,
         source: mark_source::WATCHED,
+        depth: records::Mark::UNKNOWN_DEPTH,
         ..records::Mark::default()
     };
     let name: Arc<str> = Arc::from("f");
@@ -272,6 +276,29 @@ fn the_key_tells_calls_of_one_function_apart() {
     let (marks, _) = run.finish(9);
     assert_eq!(spans(&marks), [("f", 0, 1.0, 3.0), ("f", 1, 2.0, 3.0)]);
     assert_eq!(run.model.anomalies().marks_without_begin, 0);
+}
+
+#[test]
+fn lost_ends_do_not_shift_the_levels_of_what_follows() {
+    let mut run = Run::new();
+    run.depth = 0;
+    run.begin("main", 1, 10);
+    run.depth = 1;
+    // The end of the first call and all of the second were lost.
+    run.begin("f", 2, 10).begin("f", 5, 10);
+    run.depth = 2;
+    run.end("f", 6, 10);
+    run.depth = 1;
+    run.end("main", 7, 10);
+    let (marks, _) = run.finish(9);
+    let expected = [
+        ("main", 0, 1.0, 7.0),
+        ("f", 1, 2.0, 5.0),
+        ("f", 1, 5.0, 6.0),
+    ];
+    assert_eq!(spans(&marks), expected);
+    let cut: Vec<_> = marks.iter().map(|mark| mark.cut).collect();
+    assert_eq!(cut, [false, true, false]);
 }
 
 #[test]

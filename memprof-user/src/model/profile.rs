@@ -337,7 +337,7 @@ pub struct Mark {
     /// Calls that began in it: 0 when a suspended one went on.
     #[serde(default = "one")]
     pub calls: u64,
-    /// Its end was not seen: the process ended, or the trace.
+    /// Its end was not seen: the process ended, or the trace, or the record was lost.
     #[serde(default)]
     pub cut: bool,
     /// Begin and end are guessed from stacks.
@@ -358,7 +358,7 @@ pub struct MarkedFunction {
     pub function: String,
     /// Calls, nested ones too. A generator or coroutine that goes on is no other call.
     pub calls: u64,
-    /// Of these, those whose end was not seen: the process ended, or the trace.
+    /// Of these, those whose end was not seen: see [`Mark::cut`].
     pub cut: u64,
     /// Begin of the first call, Unix time in seconds.
     pub first_begin_epoch_s: f64,
