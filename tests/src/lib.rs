@@ -18,6 +18,7 @@ pub mod errors;
 pub mod folded;
 pub mod gate;
 pub mod http;
+pub mod judge;
 pub mod line_tables;
 pub mod machine;
 pub mod off;

@@ -1,7 +1,7 @@
 //! The Python environment of the tests: the service under test and the judges of the files.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -38,8 +38,45 @@ pub fn install() -> Result<PathBuf> {
             ])
             .arg(&requirements),
     )?;
+    unpack_scripts(&venv)?;
     fs::write(&done, wanted)?;
     Ok(venv)
+}
+
+/// memory_profiler's own test scripts, which only its source distribution has: they are run to see
+/// whether what they expect of `@profile` is there. Of the version that is installed.
+fn unpack_scripts(venv: &Path) -> Result<()> {
+    let folder = venv.join("memory_profiler");
+    fs::create_dir_all(&folder)?;
+    let python = venv.join("bin/python");
+    let code = "import importlib.metadata as m; print(m.version('memory-profiler'))";
+    let version = command::answer(Command::new(&python).args(["-c", code]))
+        .context("memory-profiler is not in tests/requirements.txt")?;
+    let archive = format!("memory_profiler-{version}.tar.gz");
+    command::run(
+        Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--disable-pip-version-check",
+            ])
+            .args([
+                "--no-deps",
+                "--no-binary",
+                ":all:",
+                "--no-build-isolation",
+                "-d",
+            ])
+            .arg(&folder)
+            .arg(format!("memory-profiler=={version}")),
+    )?;
+    command::run(
+        Command::new("tar")
+            .args(["--strip-components=1", "-xzf", &archive])
+            .current_dir(&folder),
+    )
 }
 
 /// Debian's interpreter where there is one, so that the service runs on a static build; the
