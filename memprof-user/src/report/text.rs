@@ -1,5 +1,7 @@
 //! The report for people.
 
+use std::cmp::Reverse;
+
 use super::columns::{Column, Table, keep_end};
 use super::human::size;
 use super::kinds::{FileRow, KindRow};
@@ -7,7 +9,7 @@ use super::mapped;
 use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally, by_own};
 use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
-use crate::model::Profile;
+use crate::model::{MarkedFunction, Profile};
 use crate::sink::{Kind, View, clock, escape, loss_line};
 
 /// Rows of the table that closes a trace.
@@ -62,7 +64,12 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
         ));
     }
     if !profile.marked.is_empty() {
-        sections.push(marks(profile));
+        let number = profile.marked.len();
+        sections.push(format!(
+            "Marked functions by change of RSS ({} of {number})\n{}",
+            rows.min(number),
+            marks(profile, rows)
+        ));
     }
     let mut verdict = sentences(profile, &tally);
     verdict.push(loss_line(&profile.loss));
@@ -249,7 +256,7 @@ fn lines(tally: &Tally<'_>, view: View, rows: usize) -> String {
     table.render()
 }
 
-fn marks(profile: &Profile) -> String {
+fn marks(profile: &Profile, rows: usize) -> String {
     let mut table = Table::new(&[
         ("PID", Column::Number),
         ("CALLS", Column::Number),
@@ -258,7 +265,10 @@ fn marks(profile: &Profile) -> String {
         ("RSS PEAK", Column::Number),
         ("MARKED FUNCTION", Column::Name(NAME_CELLS)),
     ]);
-    for marked in &profile.marked {
+    let mut ranked: Vec<&MarkedFunction> = profile.marked.iter().collect();
+    // Stable: equals keep the order of their first calls.
+    ranked.sort_by_key(|marked| Reverse(marked.rss_delta.unsigned_abs()));
+    for marked in ranked.into_iter().take(rows) {
         let Some(process) = profile.processes.get(marked.process as usize) else {
             continue;
         };
