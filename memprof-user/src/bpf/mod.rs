@@ -10,7 +10,7 @@ mod probes;
 mod ring;
 
 pub use kernel_config::{KernelOptions, kernel_config};
-pub use maps::{Attached, Pulse, Tables};
+pub use maps::{Attached, FrameReads, Pulse, Tables};
 pub use privilege::check as check_privileges;
 pub use probes::{Loaded, PROBES, Probe};
 pub use ring::Ring;

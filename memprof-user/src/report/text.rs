@@ -47,11 +47,11 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
     if went || tally.before_attach[0].sum() > 0 {
         sections.push(format!("Where it went\n{}", kinds(&tally)));
     }
+    let ranked = |what: &str, number: usize| {
+        let view = options.view;
+        format!("{what} by {view} ({} of {number})\n", rows.min(number))
+    };
     if !tally.functions.is_empty() {
-        let ranked = |what: &str, number: usize| {
-            let view = options.view;
-            format!("{what} by {view} ({} of {number})\n", rows.min(number))
-        };
         sections.push(format!(
             "{}{}",
             ranked("Functions", tally.functions.len()),
@@ -61,6 +61,13 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
             "{}{}",
             ranked("Lines", tally.lines.len()),
             lines(&tally, options.view, rows)
+        ));
+    }
+    if !tally.natives.is_empty() {
+        sections.push(format!(
+            "{}{}",
+            ranked("Native code", tally.natives.len()),
+            natives(&tally, options.view, rows)
         ));
     }
     if !profile.marked.is_empty() {
@@ -252,6 +259,27 @@ fn lines(tally: &Tally<'_>, view: View, rows: usize) -> String {
         };
         cells.extend([function.to_owned(), format!("{file}:{line}")]);
         table.row(cells);
+    }
+    table.render()
+}
+
+fn natives(tally: &Tally<'_>, view: View, rows: usize) -> String {
+    let views = views(tally, view);
+    let titles: Vec<String> = views
+        .iter()
+        .map(|view| view.name().to_uppercase())
+        .collect();
+    let numbers = titles.iter().map(|title| (title.as_str(), Column::Number));
+    let names = [
+        ("FUNCTION", Column::Name(NAME_CELLS)),
+        ("LIBRARY", Column::Path(PATH_CELLS)),
+    ];
+    let columns: Vec<(&str, Column)> = numbers.chain(names).collect();
+    let mut table = Table::new(&columns);
+    for row in tally.natives.iter().take(rows) {
+        let bytes = views.iter().map(|&view| size(row.amounts.under(view)));
+        let names = [row.symbol.unwrap_or("-"), row.library].map(str::to_owned);
+        table.row(bytes.chain(names).collect());
     }
     table.render()
 }

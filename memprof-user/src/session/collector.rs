@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use memprof_common::records::{self, mark_source, member, space_op, task_op};
+use memprof_common::records::{self, member, space_op, task_op};
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use mark_names::MarkNames;
 
 use super::detection::Detections;
 use super::files::Files;
+use super::native::Natives;
 use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
@@ -23,6 +24,7 @@ use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resid
 
 mod adoption;
 mod mark_names;
+mod native;
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -39,6 +41,8 @@ pub struct Collector {
     stacks: HashMap<StackKey, StackIndex>,
     files: Files,
     mark_names: MarkNames,
+    /// None: the user does not want to know.
+    natives: Option<Natives>,
     records: u64,
     undecoded: u64,
     /// Records dropped when unknown processes were last looked for.
@@ -52,7 +56,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn new(tables: Tables) -> Self {
+    /// `native`: growth tells its machine instruction.
+    pub fn new(tables: Tables, native: bool) -> Self {
         let mut symbols = Symbols::new(Some(Box::new(LiveCode)));
         // Owners without a Python stack point to the first, which is empty.
         let empty = symbols.tables_mut().stack(Vec::new(), false);
@@ -67,6 +72,7 @@ impl Collector {
             stacks: HashMap::new(),
             files: Files::default(),
             mark_names: MarkNames::default(),
+            natives: native.then(Natives::default),
             records: 0,
             undecoded: 0,
             lost_before: 0,
@@ -166,6 +172,9 @@ impl Collector {
             return;
         };
         self.files.attach(pid, &mappings, read_ns);
+        if let Some(natives) = &mut self.natives {
+            natives.attach(pid, &mappings, read_ns);
+        }
         let Ok(mut pages) = Pagemap::open(pid) else {
             return;
         };
@@ -231,6 +240,9 @@ impl Collector {
         match event {
             Ok(Event::Growth(growth)) => self.growth(&growth),
             Ok(Event::AddressSpace(change)) => {
+                if let Some(natives) = &mut self.natives {
+                    natives.change(&change);
+                }
                 if change.header.op == space_op::MAP_EXECUTABLE {
                     self.detections.look(change.header.pid);
                 } else {
@@ -254,18 +266,12 @@ impl Collector {
                 let stack = self.stack_of(mapping.header.pid, mapping.stack);
                 self.model.mapping(&mapping, stack);
             }
-            Ok(Event::Mark(mark)) => {
-                let name = self.mark_names.of(&mark);
-                self.model.mark(&mark, &name);
-            }
+            Ok(Event::Mark(mark)) => self.mark(&mark),
             Ok(Event::MarkName {
                 header,
                 function,
                 name,
-            }) => {
-                let source = mark_source::DECORATED;
-                self.mark_names.insert(header.pid, source, function, &name);
-            }
+            }) => self.mark_names.decorated(header.pid, function, &name),
             Err(_) => self.undecoded += 1,
         }
     }
@@ -311,13 +317,13 @@ impl Collector {
     }
 
     fn growth(&mut self, growth: &records::Growth) {
-        let stack = self.stack_of(growth.header.pid, growth.stack);
+        let caller = self.caller(growth);
         if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
-            self.model.growth(growth, stack);
+            self.model.growth(growth, caller);
             return;
         }
         for (part, file) in self.files.split(growth) {
-            self.model.growth_of(&part, stack, file);
+            self.model.growth_of(&part, caller, file);
         }
     }
 
@@ -329,6 +335,9 @@ impl Collector {
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
                 self.mark_names.fork(parent, pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.fork(parent, pid);
+                }
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -346,6 +355,9 @@ impl Collector {
                 self.symbols.forget(pid);
                 self.files.forget(pid);
                 self.mark_names.forget(pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.exec(pid);
+                }
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -357,6 +369,9 @@ impl Collector {
                 self.symbols.forget(pid);
                 self.files.forget(pid);
                 self.mark_names.forget(pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.forget(pid);
+                }
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -461,6 +476,10 @@ impl Collector {
             functions,
             frames,
             stacks,
+            natives: self
+                .natives
+                .as_ref()
+                .map_or(Vec::new(), |natives| natives.table().to_vec()),
             files: self.files.table().to_vec(),
             owners,
             samples,

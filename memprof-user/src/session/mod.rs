@@ -2,12 +2,14 @@
 //!
 //! Everything that lives only while tracing is here; views and files know nothing of it.
 
+mod allowance;
 mod attach;
 mod checkpoints;
 mod clock;
 mod collector;
 mod detection;
 mod files;
+mod native;
 mod reconcile;
 mod sampler;
 mod shares;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables};
+use crate::bpf::{self, FrameReads, KernelOptions, Loaded, Ring, Tables};
 use crate::error::{Error, Result};
 use crate::model::Profile;
 use crate::python::known::on_path;
@@ -57,8 +59,12 @@ pub struct SessionOptions {
     pub metric: Metric,
     /// Follow forked children, and attach to those that exist.
     pub follow: bool,
+    /// Name the native code that made memory resident.
+    pub native: bool,
     /// Size of the ring buffer: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// How the kernel side reads Python frames.
+    pub frame_reads: FrameReads,
     /// Nothing but errors on stderr.
     pub quiet: bool,
     /// Number of `-v`.
@@ -140,12 +146,13 @@ impl Session {
         let config = bpf::kernel_config(KernelOptions {
             follow_forks: options.follow,
             no_shortcut: false,
+            native: options.native,
             ring_bytes: options.ring_bytes,
         })?;
         let kernel_log = options.verbose >= 2;
         let mut loaded = Loaded::load(&config, options.ring_bytes, kernel_log)?;
         let ring = Ring::open(&mut loaded)?;
-        let tables = Tables::open(&mut loaded)?;
+        let tables = Tables::open(&mut loaded, options.frame_reads)?;
         if kernel_log {
             // The task ends with the runtime.
             drop(loaded.follow_log()?);
@@ -154,7 +161,7 @@ impl Session {
         Ok(Session {
             loaded,
             ring,
-            collector: Collector::new(tables),
+            collector: Collector::new(tables, options.native),
             sampler: Sampler::new(options.metric),
             reconciler: Reconciler::new(),
             options,
