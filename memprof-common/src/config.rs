@@ -355,10 +355,14 @@ pub struct Thread {
     pub populated_pages: [u32; member::COUNT],
     /// [`Process::faults`] when it was announced.
     pub faults: u32,
+    /// The greenlet that its marks are of from now on; 0: none.
+    pub lane: u32,
+    /// Marked calls that it is in, but for those of greenlets.
+    pub depth: u32,
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<Thread>() == 8 + 32 + 16 + 16 + 8);
+const _: () = assert!(size_of::<Thread>() == 8 + 32 + 16 + 16 + 16);
 
 /// `mremap` (arch/x86/entry/syscalls/syscall_64.tbl).
 pub const MREMAP: u32 = 25;

@@ -9,7 +9,7 @@
 pub enum Loss {
     /// A growth record found no room in the ring buffer.
     RingGrowth = 0,
-    /// An address-space or life-cycle record found no room in the ring buffer.
+    /// An address-space or life-cycle record or a mark found no room in the ring buffer.
     RingControl = 1,
     /// A stack or code record found no room in the ring buffer.
     RingStack = 2,

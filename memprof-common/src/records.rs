@@ -21,6 +21,10 @@ pub mod kind {
     pub const INTERPRETER: u16 = 6;
     /// [`super::Mapping`]
     pub const MAPPING: u16 = 7;
+    /// [`super::Mark`]
+    pub const MARK: u16 = 8;
+    /// [`super::MarkName`]
+    pub const MARK_NAME: u16 = 9;
 }
 
 /// What every record begins with.
@@ -63,6 +67,9 @@ pub mod flag {
     pub const FOREIGN: u32 = 128;
     /// The stack is a greenlet's: it begins where the greenlet does. Not of a thread's main one.
     pub const GREENLET: u32 = 256;
+    /// Of a [`super::Mark`]: a call that was suspended (a generator, a coroutine) goes on. It is
+    /// not another call.
+    pub const RESUMED: u32 = 512;
 }
 
 /// Values of `Header::op` of a [`Growth`] or a [`Mapping`]: what the walk found.
@@ -304,7 +311,8 @@ const _: () = assert!(size_of::<Interpreter>() == 48);
 
 /// Values of `Header::op` of a [`Task`] record.
 pub mod task_op {
-    /// `header.pid` was forked by `other`; `rss_pages` is what it has resident.
+    /// `header.pid` was forked by `other`, whose thread `header.tid` did it; `rss_pages` is what
+    /// it has resident.
     pub const FORK: u16 = 1;
     /// `header.pid` executed a new program. `other`: its generation from now on.
     pub const EXEC: u16 = 2;
@@ -326,3 +334,69 @@ pub struct Task {
     pub rss_pages: [i64; member::COUNT],
 }
 const _: () = assert!(size_of::<Task>() == 64);
+
+/// Values of `Header::op` of a [`Mark`].
+pub mod mark_op {
+    /// A call begins, or goes on ([`super::flag::RESUMED`]).
+    pub const BEGIN: u16 = 1;
+    /// It ends, or is suspended.
+    pub const END: u16 = 2;
+}
+
+/// Values of [`Mark::source`]: who says so, and what [`Mark::function`] is.
+pub mod mark_source {
+    /// The program itself, by `@profile`. `function` is a number that a [`super::MarkName`] of
+    /// the same process (or of one that it was forked by) has named.
+    pub const DECORATED: u32 = 1;
+    /// The kernel side watches every call. `function` is the address of the code object.
+    pub const WATCHED: u32 = 2;
+    /// Guessed from stacks that happened to be taken: begin and end are approximate. `function`
+    /// is the address of the code object.
+    pub const SAMPLED: u32 = 3;
+}
+
+/// A call of a marked function begins or ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mark {
+    /// `op`: one of [`mark_op`]. `flags`: [`flag::RESUMED`].
+    pub header: Header,
+    /// Meaning depends on `source`.
+    pub function: u64,
+    /// What tells calls of one thread apart that do not nest: the greenlet that runs. 0: the
+    /// thread's own.
+    pub lane: u64,
+    /// What the begin and the end of one call have in common (the frame's address), or 0.
+    pub key: u64,
+    /// All resident pages of the process just then.
+    pub rss_pages: i64,
+    /// One of [`mark_source`].
+    pub source: u32,
+    /// Open calls of the lane just before this record, as the program said, or
+    /// [`Mark::UNKNOWN_DEPTH`]: what is open beyond has ended, and the record was lost.
+    pub depth: u32,
+}
+const _: () = assert!(size_of::<Mark>() == 64);
+
+impl Mark {
+    /// [`Mark::depth`] where nobody counted.
+    pub const UNKNOWN_DEPTH: u32 = u32::MAX;
+}
+
+/// Bytes of a marked function's name that are read at most, with its terminator.
+pub const MARK_NAME_BYTES: usize = 512;
+
+/// What the number of a decorated function stands for. Comes before its first [`Mark`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct MarkName {
+    /// Common part.
+    pub header: Header,
+    /// Bytes in use of `text`, its terminator included.
+    pub stored: u32,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u32,
+    /// The number in hexadecimal, a colon, the name in UTF-8; as the program wrote it.
+    pub text: [u8; MARK_NAME_BYTES],
+}
+const _: () = assert!(size_of::<MarkName>() == 32 + MARK_NAME_BYTES);

@@ -14,11 +14,14 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use memprof_common::{
     Loss, PAGE_BYTES, Process,
     config::{Pending, RepState},
-    records::{AddressSpace, Growth, Interpreter, Mapping, Task, flag, space_op},
+    records::{
+        AddressSpace, Growth, Header, Interpreter, Mapping, Mark, MarkName, Task, flag, space_op,
+    },
 };
 
 use crate::{
     maps::{self, EVENTS, WithTail, config, lose},
+    memory::read_user_string,
     repeat::{self, Rounds},
 };
 
@@ -29,6 +32,11 @@ const WAKEUP: u64 = 2;
 
 /// `BPF_RB_AVAIL_DATA`
 const AVAILABLE: u64 = 0;
+/// `BPF_RB_PROD_POS`
+const PRODUCED: u64 = 3;
+
+/// Bytes of marks for one wakeup, a power of two.
+const WAKEUP_EVERY: u64 = 64 << 10;
 
 /// Tries for a lock that its holder keeps for some 100 ns; an interrupt, or a host that takes the
 /// virtual CPU away, makes that longer. A try is some 10 ns, so this is a millisecond.
@@ -65,17 +73,22 @@ pub fn generation() -> u32 {
     (now() >> 10) as u32
 }
 
+/// The user side polls for what comes in masses, unless there is much of it.
 #[inline(always)]
-fn send_growth(growth: &Growth) {
-    let flags = if EVENTS.query(AVAILABLE) > config!(wakeup_bytes) as u64 {
+fn wakeup_when_full() -> u64 {
+    if EVENTS.query(AVAILABLE) > config!(wakeup_bytes) as u64 {
         WAKEUP
     } else {
         NO_WAKEUP
-    };
+    }
+}
+
+#[inline(always)]
+fn send_growth(growth: &Growth) {
     match EVENTS.reserve::<Growth>(0) {
         Some(mut entry) => {
             entry.write(*growth);
-            entry.submit(flags);
+            entry.submit(wakeup_when_full());
         }
         None => lost(Loss::RingGrowth, growth.header.pid),
     }
@@ -256,6 +269,51 @@ pub fn mapping(record: &Mapping) {
             entry.submit(NO_WAKEUP);
         }
         None => lose(Loss::RingControl),
+    }
+}
+
+/// Sends the begin or the end of a call of a marked function.
+#[inline(always)]
+pub fn mark(record: &Mark) {
+    match EVENTS.reserve::<Mark>(0) {
+        Some(mut entry) => {
+            entry.write(*record);
+            entry.submit(wakeup_of_mark());
+        }
+        None => lose(Loss::RingControl),
+    }
+}
+
+/// Marks come in masses, and a wakeup costs more than one: one for many is enough.
+#[inline(always)]
+fn wakeup_of_mark() -> u64 {
+    const RECORD: u64 = size_of::<Mark>() as u64 + 8;
+    if EVENTS.query(PRODUCED) % WAKEUP_EVERY < RECORD {
+        wakeup_when_full()
+    } else {
+        NO_WAKEUP
+    }
+}
+
+/// Sends the name of a marked function, which stands at `address` in the target.
+#[inline(always)]
+pub fn mark_name(header: Header, address: u64) {
+    let Some(mut entry) = EVENTS.reserve::<MarkName>(0) else {
+        lose(Loss::RingControl);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the entry is as large as the record, and every byte pattern is one: its fields are
+    // integers. What is not written here stays what the ring held before.
+    let record = unsafe { &mut *record };
+    record.header = header;
+    record._padding = 0;
+    match read_user_string(&mut record.text, address) {
+        Some(stored) => {
+            record.stored = stored;
+            entry.submit(NO_WAKEUP);
+        }
+        None => entry.discard(NO_WAKEUP),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Memory of the target, read by `bpf_probe_read_user`: it never faults a page in, and refuses
 //! what is not there.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
 use memprof_common::walk::{Memory, WINDOW_BYTES};
 
 /// Reads `len` bytes of the target into the beginning of `buffer`; false when they are not
@@ -15,6 +15,16 @@ pub fn read_user<const N: usize>(buffer: &mut [u8; N], len: u32, address: u64) -
     }
     // SAFETY: `len` bytes fit into `buffer`; the helper checks the target's address itself.
     unsafe { bpf_probe_read_user(buffer.as_mut_ptr().cast(), len, address as *const _) == 0 }
+}
+
+/// Reads a string of the target, as much of it as fits; the bytes read with the terminator, which
+/// is always there. None when it is not readable.
+#[inline(always)]
+pub fn read_user_string<const N: usize>(buffer: &mut [u8; N], address: u64) -> Option<u32> {
+    let to = buffer.as_mut_ptr().cast();
+    // SAFETY: `buffer` has N bytes; the helper checks the target's address itself.
+    let read = unsafe { bpf_probe_read_user_str(to, N as u32, address as *const _) };
+    u32::try_from(read).ok()
 }
 
 /// One word of the target; 0 when it cannot be read.

@@ -29,6 +29,17 @@ pub enum Event {
     Interpreter(records::Interpreter),
     /// Address space was asked for.
     Mapping(records::Mapping),
+    /// A call of a marked function begins or ends.
+    Mark(records::Mark),
+    /// The number of a decorated function has a name.
+    MarkName {
+        /// The process, thread, time.
+        header: Header,
+        /// What its marks carry.
+        function: u64,
+        /// `module.qualname`, as the program says.
+        name: String,
+    },
 }
 
 /// A code object, as the kernel side read it.
@@ -82,6 +93,8 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
         kind::TASK => task(header, record),
         kind::INTERPRETER => interpreter(header, record),
         kind::MAPPING => mapping(header, record),
+        kind::MARK => mark(header, record),
+        kind::MARK_NAME => mark_name(header, record),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -253,6 +266,35 @@ fn mapping(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
         return Err(DecodeError::Length);
     }
     Ok(Event::Mapping(mapping))
+}
+
+fn mark(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
+    need(record, body::<records::Mark>())?;
+    Ok(Event::Mark(records::Mark {
+        header,
+        function: record.get_u64_ne(),
+        lane: record.get_u64_ne(),
+        key: record.get_u64_ne(),
+        rss_pages: record.get_i64_ne(),
+        source: record.get_u32_ne(),
+        depth: record.get_u32_ne(),
+    }))
+}
+
+fn mark_name(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
+    need(record, body::<records::MarkName>())?;
+    let stored = record.get_u32_ne() as usize;
+    record.advance(4);
+    let text = record.get(..stored).ok_or(DecodeError::Length)?;
+    let text = text.strip_suffix(b"\0").ok_or(DecodeError::Length)?;
+    let text = String::from_utf8_lossy(text);
+    let (number, name) = text.split_once(':').ok_or(DecodeError::Length)?;
+    let function = u64::from_str_radix(number, 16).map_err(|_| DecodeError::Length)?;
+    Ok(Event::MarkName {
+        header,
+        function,
+        name: name.to_owned(),
+    })
 }
 
 fn task(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {

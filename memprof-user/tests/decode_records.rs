@@ -2,7 +2,7 @@
 //! records, wild lengths and garbage give an error, never a panic.
 
 use bytes::BufMut;
-use memprof_common::records::{self, FILENAME_BYTES, NAME_BYTES, kind};
+use memprof_common::records::{self, FILENAME_BYTES, Header, NAME_BYTES, kind};
 use memprof_user::decode::{DecodeError, Event, decode};
 use proptest::prelude::*;
 
@@ -70,6 +70,18 @@ fn code() -> Vec<u8> {
     bytes
 }
 
+fn mark_name(text: &str) -> Vec<u8> {
+    let bytes = words(
+        header(kind::MARK_NAME, 0),
+        &[pair(text.len() as u32 + 1, 0)],
+    );
+    let mut slot = vec![0; records::MARK_NAME_BYTES];
+    slot[..text.len()].copy_from_slice(text.as_bytes());
+    let bytes = [bytes, slot].concat();
+    assert_eq!(bytes.len(), size_of::<records::MarkName>());
+    bytes
+}
+
 fn all() -> Vec<Vec<u8>> {
     vec![
         growth(),
@@ -79,6 +91,8 @@ fn all() -> Vec<Vec<u8>> {
         words(header(kind::TASK, 1), &[pair(6, 1), 1, 2, 3, 4]),
         words(header(kind::INTERPRETER, 0), &[21, pair(22, 0), 23]),
         words(header(kind::MAPPING, 1), &[0x1000, 0x2000, 99, pair(3, 0)]),
+        words(header(kind::MARK, 2), &[31, 32, 33, 34, pair(35, 36)]),
+        mark_name("1f:app.grün"),
     ]
 }
 
@@ -132,6 +146,16 @@ fn every_record_is_read_as_it_was_written() {
         (mapping.stack, mapping.member),
         (99, records::member::SHMEM)
     );
+    let Event::Mark(mark) = &events[7] else {
+        panic!("{:?}", events[7])
+    };
+    assert_eq!((mark.header.op, mark.header.flags), (2, 9));
+    assert_eq!((mark.function, mark.lane, mark.key), (31, 32, 33));
+    assert_eq!((mark.rss_pages, mark.source, mark.depth), (34, 35, 36));
+    let Event::MarkName { function, name, .. } = &events[8] else {
+        panic!("{:?}", events[8])
+    };
+    assert_eq!((*function, name.as_str()), (0x1f, "app.grün"));
 }
 
 #[test]
@@ -154,6 +178,16 @@ fn what_contradicts_itself_is_refused() {
     assert_eq!(decode(&past_the_end), Err(DecodeError::Length));
     let no_member = words(header(kind::MAPPING, 0), &[1, 2, 0, pair(5, 0)]);
     assert_eq!(decode(&no_member), Err(DecodeError::Length));
+    for text in ["", "no colon", "g:not a number"] {
+        let record = decode(&mark_name(text));
+        assert_eq!(record, Err(DecodeError::Length), "{text}");
+    }
+    let mut unterminated = mark_name("1:a");
+    unterminated[size_of::<Header>()] -= 1;
+    assert_eq!(decode(&unterminated), Err(DecodeError::Length));
+    let mut too_long = mark_name("1:a");
+    too_long[size_of::<Header>() + 1] = 3;
+    assert_eq!(decode(&too_long), Err(DecodeError::Length));
     let deep = words(header(kind::STACK, 0), &[1, pair(u32::MAX, 0)]);
     assert_eq!(decode(&deep), Err(DecodeError::Length));
     assert_eq!(decode(&header(77, 0)), Err(DecodeError::Kind(77)));
@@ -161,7 +195,7 @@ fn what_contradicts_itself_is_refused() {
 
 proptest! {
     #[test]
-    fn garbage_never_panics(kind in 0u16..9, body in prop::collection::vec(any::<u8>(), 0..2048)) {
+    fn garbage_never_panics(kind in 0u16..11, body in prop::collection::vec(any::<u8>(), 0..2048)) {
         let mut record = header(kind, 0);
         record.extend(body);
         let _ = decode(&record);

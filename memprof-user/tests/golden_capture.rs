@@ -34,7 +34,8 @@ fn assert_prefix(part: &Capture, full: &Profile) {
         )*};
     }
     prefix!(
-        processes, functions, frames, natives, stacks, files, owners, samples, shares, marks
+        processes, functions, frames, natives, stacks, files, owners, samples, shares, marked,
+        marks
     );
     if incomplete {
         let damage = part
@@ -101,6 +102,7 @@ fn a_long_table_is_cut_in_its_middle() {
         })
         .collect();
     full.shares.clear();
+    full.marked.clear();
     full.marks.clear();
     let bytes = bytes(&full);
     assert_eq!(whole(&bytes), full);
@@ -109,7 +111,12 @@ fn a_long_table_is_cut_in_its_middle() {
     assert_eq!(capture.profile.samples.len(), 8192);
     assert_eq!(
         capture.damage.unwrap().missing,
-        ["RSS over time", "PSS and USS over time", "function marks"]
+        [
+            "RSS over time",
+            "PSS and USS over time",
+            "marked functions",
+            "function marks"
+        ]
     );
 }
 

@@ -131,31 +131,61 @@ fn a_command_with_dollars_is_no_formula() {
     }
 }
 
+/// Of a .dat, the lines of functions, and those that are comments.
+fn func_lines(profile: &Profile) -> [Vec<String>; 2] {
+    let dat = written(Format::Dat, profile, &SinkOptions::default());
+    ["FUNC ", "# FUNC "].map(|keyword| {
+        let lines = dat.lines().filter(|line| line.starts_with(keyword));
+        lines.map(str::to_owned).collect()
+    })
+}
+
 #[test]
 fn mprof_is_given_no_more_marks_than_it_bears() {
     let mut profile = support::gunicorn();
     let mark = profile.marks[0].clone();
     profile.marks = (0..700)
-        .map(|index| {
-            let rss_end = mark.rss_begin + index * MIB;
-            Mark {
-                rss_end,
-                ..mark.clone()
-            }
+        .map(|index| Mark {
+            function: format!("app.f{index}"),
+            rss_end: mark.rss_begin + index * MIB,
+            ..mark.clone()
         })
         .collect();
-    let dat = written(Format::Dat, &profile, &SinkOptions::default());
-    let lines = |keyword: &str| -> Vec<&str> {
-        dat.lines()
-            .filter(|line| line.starts_with(keyword))
+    let [shown, hidden] = func_lines(&profile);
+    assert_eq!((shown.len(), hidden.len()), (500, 200));
+    let least = mark.rss_begin + 200 * MIB;
+    let end = format!("rss1={least} calls=1");
+    assert!(shown[0].ends_with(&end), "{}", shown[0]);
+}
+
+#[test]
+fn short_calls_are_joined_and_long_ones_stay() {
+    let mut profile = support::gunicorn();
+    let long = profile.marks[0].clone();
+    let call = |begin: f64| Mark {
+        function: "app.short".to_owned(),
+        begin_epoch_s: long.begin_epoch_s + begin,
+        end_epoch_s: long.begin_epoch_s + begin + 0.0001,
+        level: 1,
+        ..long.clone()
+    };
+    profile.marks = (0..600)
+        .map(|index| call(f64::from(index) * 0.003))
+        .collect();
+    profile.marks.push(long);
+    let [shown, hidden] = func_lines(&profile);
+    assert!(hidden.is_empty(), "{hidden:?}");
+    let calls_of = |name: &str| -> Vec<u32> {
+        let own = shown.iter().filter(|line| line.contains(name));
+        own.map(|line| line.rsplit_once("calls=").unwrap().1.parse().unwrap())
             .collect()
     };
-    assert_eq!((lines("FUNC ").len(), lines("# FUNC ").len()), (500, 200));
-    let least = mark.rss_begin + 200 * MIB;
+    assert_eq!(calls_of(" gunicorn.arbiter.run "), [1]);
+    let short = calls_of(" app.short ");
+    assert_eq!(short.iter().sum::<u32>(), 600);
     assert!(
-        lines("FUNC ")[0].ends_with(&format!("rss1={least}")),
-        "{}",
-        lines("FUNC ")[0]
+        short.len() > 10,
+        "no more than needed are joined: {shown:?}"
     );
 }
 
@@ -269,6 +299,7 @@ fn json_says_what_the_hand_counts() {
     assert_eq!((&line["gross"], &line["net"]), (&mib(24), &mib(0)));
     // Calls that do not overlap: 20 and 1 MiB.
     let marks = json["marks"].as_array().unwrap();
+    assert_eq!(marks[2]["levels"][0]["level"], 1);
     let first = marks.iter().find(|mark| mark["pid"] == 101).unwrap();
     assert_eq!(
         (&first["calls"], &first["rss_delta"]),
@@ -326,20 +357,6 @@ fn json_has_every_key_of_the_contract() {
         &json["loss"],
         "events_lost stacks_truncated stacks_failed unknown_threads",
     );
-}
-
-#[test]
-fn nested_calls_of_one_function_count_once() {
-    let mut profile = support::gunicorn();
-    let outer = profile.marks[1].clone();
-    let mut inner = outer.clone();
-    inner.begin_epoch_s += 0.25;
-    inner.end_epoch_s -= 0.25;
-    inner.rss_begin += MIB;
-    profile.marks = vec![inner, outer];
-    let json = report::json(&profile, &ReportOptions::default());
-    assert_eq!(json["marks"][0]["calls"], 2);
-    assert_eq!(json["marks"][0]["rss_delta"], 20 * MIB);
 }
 
 #[test]

@@ -11,6 +11,37 @@ pub struct Sample {
     pub epoch_s: f64,
 }
 
+/// One FUNC line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Func {
+    /// The pid before the name: None for the process of the MEM lines.
+    pub child: Option<u32>,
+    /// `pid=`
+    pub pid: u32,
+    /// `module.qualname`
+    pub name: String,
+    /// MiB of the MEM series at the begin and at the end.
+    pub mib: [f64; 2],
+    /// Unix times in seconds.
+    pub epoch_s: [f64; 2],
+    /// In the whole file: each process has a band of its own.
+    pub level: u32,
+    /// `rss0=` and `rss1=`, bytes.
+    pub rss: [u64; 2],
+    /// `calls=`
+    pub calls: u64,
+}
+
+impl Func {
+    /// The name as it stands in the line.
+    pub fn token(&self) -> String {
+        match self.child {
+            Some(pid) => format!("{pid}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
 /// A whole file.
 #[derive(Debug)]
 pub struct Dat {
@@ -20,6 +51,8 @@ pub struct Dat {
     pub mem: Vec<Sample>,
     /// CHLD lines.
     pub children: Vec<Sample>,
+    /// FUNC lines.
+    pub funcs: Vec<Func>,
 }
 
 /// Reads a file.
@@ -34,6 +67,7 @@ pub fn parse(text: &str) -> Dat {
         command: String::new(),
         mem: Vec::new(),
         children: Vec::new(),
+        funcs: Vec::new(),
     };
     let mut commands = 0;
     for line in text.lines() {
@@ -54,6 +88,7 @@ pub fn parse(text: &str) -> Dat {
                 assert!(pid.is_some(), "no pid: {line:?}");
                 dat.children.push(sample(line, pid, words[2], words[3]));
             }
+            "FUNC" => dat.funcs.push(func(line, &words)),
             _ => {}
         }
     }
@@ -79,7 +114,48 @@ fn sample(line: &str, pid: Option<u32>, mib: &str, epoch_s: &str) -> Sample {
     }
 }
 
+#[track_caller]
+fn func(line: &str, words: &[&str]) -> Func {
+    assert_eq!(words.len(), 11, "words of {line:?}");
+    let number = |text: &str| -> f64 { text.parse().unwrap_or_else(|e| panic!("{line:?}: {e}")) };
+    let value = |at: usize, key: &str| -> u64 {
+        let value = words[at].strip_prefix(key).and_then(|v| v.parse().ok());
+        value.unwrap_or_else(|| panic!("no {key} in {line:?}"))
+    };
+    // A name may have a `/` of its own.
+    let (child, name) = match words[1].split_once('/') {
+        Some((pid, name)) if pid.parse::<u32>().is_ok() => (pid.parse().ok(), name),
+        _ => (None, words[1]),
+    };
+    let level = words[6].parse().unwrap_or_else(|e| panic!("{line:?}: {e}"));
+    let pid = value(7, "pid=") as u32;
+    assert!(child.is_none_or(|child| child == pid), "two pids: {line:?}");
+    Func {
+        child,
+        pid,
+        name: name.to_owned(),
+        mib: [number(words[2]), number(words[4])],
+        epoch_s: [number(words[3]), number(words[5])],
+        level,
+        rss: [value(8, "rss0="), value(9, "rss1=")],
+        calls: value(10, "calls="),
+    }
+}
+
 impl Dat {
+    /// The FUNC lines of one process, in order of their begin.
+    pub fn funcs_of(&self, pid: u32) -> Vec<&Func> {
+        let mut own: Vec<&Func> = self.funcs.iter().filter(|func| func.pid == pid).collect();
+        own.sort_by(|a, b| a.epoch_s[0].total_cmp(&b.epoch_s[0]));
+        own
+    }
+
+    /// The lowest level of a process: where its band begins.
+    pub fn band(&self, pid: u32) -> u32 {
+        let levels = self.funcs.iter().filter(|func| func.pid == pid);
+        levels.map(|func| func.level).min().unwrap_or(0)
+    }
+
     /// Pids of the CHLD lines, sorted, each once.
     pub fn child_pids(&self) -> Vec<u32> {
         let mut pids: Vec<u32> = self.children.iter().filter_map(|s| s.pid).collect();

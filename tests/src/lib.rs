@@ -19,6 +19,7 @@ pub mod errors;
 pub mod folded;
 pub mod gate;
 pub mod http;
+pub mod judge;
 pub mod line_tables;
 pub mod looker;
 pub mod machine;

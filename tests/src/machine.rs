@@ -185,6 +185,18 @@ pub fn greenlets(version: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// One of memory_profiler's own test scripts.
+pub fn mprof_script(name: &str) -> Result<PathBuf, String> {
+    let python = venv("python")?;
+    let venv = python.ancestors().nth(2).unwrap_or(&python);
+    let path = venv.join("memory_profiler/test").join(name);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!("no {}: cargo xtask test", path.display()))
+    }
+}
+
 /// The browser that judges the SVG.
 pub fn chromium() -> Result<PathBuf, String> {
     let path = std::env::var_os("CHROMIUM")

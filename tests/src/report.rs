@@ -34,7 +34,7 @@ pub struct Report {
     /// PSS and USS over time.
     pub shares: Vec<Share>,
     /// Marked functions.
-    pub marks: Vec<serde_json::Value>,
+    pub marks: Vec<Mark>,
     /// What was lost.
     pub loss: Loss,
 }
@@ -193,6 +193,33 @@ pub struct Accounting {
     pub by_kind: BTreeMap<String, u64>,
 }
 
+/// One marked function of one process.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct Mark {
+    pub pid: u32,
+    pub function: String,
+    pub calls: u64,
+    pub cut: u64,
+    pub first_begin: f64,
+    pub last_end: f64,
+    pub running_s: f64,
+    pub rss_delta: i64,
+    pub rss_peak: u64,
+    pub approximate: bool,
+    pub levels: Vec<MarkLevel>,
+}
+
+/// Its calls on one level.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct MarkLevel {
+    pub level: u32,
+    pub calls: u64,
+    pub total_s: f64,
+    pub rss_delta: i64,
+}
+
 /// What was lost.
 #[derive(Debug, Deserialize)]
 #[expect(missing_docs, reason = "the contract's words say what they are")]
@@ -269,6 +296,14 @@ impl Report {
     pub fn mapped_file(&self, file: &str) -> &MappedFile {
         let row = self.files.iter().find(|row| row.file == file);
         row.unwrap_or_else(|| panic!("no file {file} in {:?}", self.files))
+    }
+
+    /// A marked function of a process.
+    #[track_caller]
+    pub fn mark(&self, pid: u32, function: &str) -> &Mark {
+        let mut rows = self.marks.iter();
+        rows.find(|mark| mark.pid == pid && mark.function == function)
+            .unwrap_or_else(|| panic!("no mark {function} of {pid} in {:?}", self.marks))
     }
 
     /// The only row of this function of a library whose file has this name.

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use memprof_tests::dat::{self, Dat};
+use memprof_tests::dat;
 use memprof_tests::gate::Gate;
+use memprof_tests::judge::{judge, judge_plot_and_peak};
 use memprof_tests::machine::{self, require, workload};
-use memprof_tests::program::{Ended, Program};
+use memprof_tests::program::Program;
 use memprof_tests::session::{Session, scratch};
 use memprof_tests::truth::{self, Growth, MIB, Tolerance, Worker};
 
@@ -174,40 +175,4 @@ fn only_default_name(dir: &Path) -> String {
         "mprof's default name: {name}"
     );
     name
-}
-
-/// `mprof list`, `plot` and `peak`; the answer of peak.
-#[track_caller]
-fn judge(mprof: &Path, dir: &Path, name: &str, dat: &Dat) -> Ended {
-    let list = run(mprof, dir, &["list"]);
-    assert!(list.stdout.contains(name), "mprof list: {}", list.stdout);
-    judge_plot_and_peak(mprof, dir, name, dat)
-}
-
-#[track_caller]
-fn judge_plot_and_peak(mprof: &Path, dir: &Path, name: &str, dat: &Dat) -> Ended {
-    run(mprof, dir, &["plot", "-o", "plot.png", name]);
-    let png = std::fs::read(dir.join("plot.png")).expect("mprof plot writes its picture");
-    assert!(png.starts_with(b"\x89PNG"), "mprof plot wrote no PNG");
-    let peak = run(mprof, dir, &["peak", name]);
-    let expected = format!("{:.3} MiB", dat.peak());
-    assert!(
-        peak.stdout.contains(&expected),
-        "mprof peak, not {expected}: {}",
-        peak.stdout
-    );
-    peak
-}
-
-#[track_caller]
-fn run(mprof: &Path, dir: &Path, args: &[&str]) -> Ended {
-    Program::start(
-        Command::new(mprof)
-            .args(args)
-            .current_dir(dir)
-            .env("MPLBACKEND", "Agg")
-            .env("MPLCONFIGDIR", dir.join("matplotlib")),
-    )
-    .finish()
-    .expect_code(0)
 }

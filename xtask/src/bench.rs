@@ -16,6 +16,8 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+mod marks;
+
 use crate::build_ebpf;
 use crate::command;
 use crate::setup;
@@ -37,6 +39,9 @@ pub struct Options {
     /// A memprof-ebpf to measure instead of this one, for before and after
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// Measure calls of decorated functions, side by side with mprof
+    #[arg(long)]
+    marks: bool,
 }
 
 /// Minor versions measured by default.
@@ -58,6 +63,11 @@ pub fn run(options: &Options) -> Result<()> {
             test::build_command()?
         }
     };
+    let folder = workspace::target().join("bench");
+    fs::create_dir_all(&folder)?;
+    if options.marks {
+        return marks::run(&memprof, &folder, options.pairs);
+    }
     let pythons = match options.python.is_empty() {
         true => VERSIONS.iter().filter_map(|v| interpreter(v)).collect(),
         false => options.python.clone(),
@@ -66,8 +76,6 @@ pub fn run(options: &Options) -> Result<()> {
         !pythons.is_empty(),
         "no CPython 3.10 to 3.13\nhint: cargo xtask bench --python PATH"
     );
-    let folder = workspace::target().join("bench");
-    fs::create_dir_all(&folder)?;
     let output = folder.join("out");
     if options.walk {
         return walk::measure(&memprof, &pythons, &output, options.pairs);

@@ -72,7 +72,7 @@ pub fn install(venv: &Path) -> Result<()> {
         let _ = fs::remove_dir_all(&folder);
         // Before 3.8 the name of the binary interface tells of the allocator.
         let abi = format!("cp3{minor}{}", if minor < 8 { "m" } else { "" });
-        let mut pip = venv::pip(venv);
+        let mut pip = venv::pip(venv, "install");
         pip.args(["--no-deps", "--only-binary", ":all:"])
             .args(["--implementation", "cp"])
             .args(["--python-version", &format!("3.{minor}"), "--abi", &abi]);

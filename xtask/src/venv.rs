@@ -26,7 +26,8 @@ pub fn install() -> Result<PathBuf> {
             .args(["-m", "venv", "--clear"])
             .arg(&venv),
     )?;
-    command::run(pip(&venv).arg("-r").arg(&requirements))?;
+    command::run(pip(&venv, "install").arg("-r").arg(&requirements))?;
+    unpack_scripts(&venv)?;
     fs::write(&done, wanted)?;
     Ok(venv)
 }
@@ -41,17 +42,46 @@ pub fn install_built(venv: &Path) -> Result<()> {
     if fs::read(&done).is_ok_and(|built| built == wanted) {
         return Ok(());
     }
-    command::run(pip(venv).arg("-r").arg(&requirements))?;
+    command::run(pip(venv, "install").arg("-r").arg(&requirements))?;
     fs::write(&done, wanted)?;
     Ok(())
 }
 
-/// `pip install` of the environment, whatever its own script names as its interpreter.
-pub fn pip(venv: &Path) -> Command {
+/// pip of the environment with this verb of its, whatever its own script names as its interpreter.
+pub fn pip(venv: &Path, verb: &str) -> Command {
     let mut pip = Command::new(venv.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet"]);
+    pip.args(["-m", "pip", verb, "--quiet"]);
     pip.arg("--disable-pip-version-check");
     pip
+}
+
+/// memory_profiler's own test scripts, which only its source distribution has: they are run to see
+/// whether what they expect of `@profile` is there. Of the version that is installed.
+fn unpack_scripts(venv: &Path) -> Result<()> {
+    let folder = venv.join("memory_profiler");
+    fs::create_dir_all(&folder)?;
+    let python = venv.join("bin/python");
+    let code = "import importlib.metadata as m; print(m.version('memory-profiler'))";
+    let version = command::answer(Command::new(&python).args(["-c", code]))
+        .context("memory-profiler is not in tests/requirements.txt")?;
+    let archive = format!("memory_profiler-{version}.tar.gz");
+    command::run(
+        pip(venv, "download")
+            .args([
+                "--no-deps",
+                "--no-binary",
+                ":all:",
+                "--no-build-isolation",
+                "-d",
+            ])
+            .arg(&folder)
+            .arg(format!("memory-profiler=={version}")),
+    )?;
+    command::run(
+        Command::new("tar")
+            .args(["--strip-components=1", "-xzf", &archive])
+            .current_dir(&folder),
+    )
 }
 
 /// Debian's interpreter where there is one, so that the service runs on a static build; the

@@ -23,7 +23,10 @@ use crate::{
     unshare,
 };
 
-use super::mapping::{self, Added};
+use super::{
+    mapping::{self, Added},
+    mark,
+};
 
 /// System-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
 pub(super) mod call {
@@ -155,6 +158,10 @@ pub(super) fn forget_fault(tid: u32) {
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(ctx: BtfTracePointContext) {
     let id: i64 = ctx.arg(1);
+    if mark::may_be_one(id) {
+        mark::entered(&ctx, id);
+        return;
+    }
     if !changes_memory(id) {
         return;
     }

@@ -80,7 +80,8 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     if config!(follow_forks) == 0 {
         return;
     }
-    unshare::settle_thread(process, parent, bpf_get_current_pid_tgid() as u32);
+    let parent_tid = bpf_get_current_pid_tgid() as u32;
+    unshare::settle_thread(process, parent, parent_tid);
     emit::flush(process, parent);
     stack::adopt_layout(process, parent);
     let owner = if process.borrows == 0 {
@@ -114,8 +115,12 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
         count_from(child, mm, pid)
     };
     new_thread(tid, pid);
+    if let (Some(thread), Some(forked_by)) = (maps::thread(tid), maps::thread(parent_tid)) {
+        // Its copy of the stack is in the same calls.
+        thread.depth = forked_by.depth;
+    }
     emit::task(&Task {
-        header: header(task_op::FORK, pid, tid),
+        header: header(task_op::FORK, pid, parent_tid),
         other: parent,
         shares_memory: shares_memory as u32,
         rss_pages,

@@ -5,4 +5,5 @@ mod address_space;
 mod fault;
 mod lifecycle;
 mod mapping;
+mod mark;
 mod rss;

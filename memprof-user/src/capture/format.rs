@@ -51,6 +51,8 @@ pub enum Tag {
     Samples,
     /// Rows of `Profile::shares`. Since version 2.
     Shares,
+    /// Rows of `Profile::marked`.
+    Marked,
     /// Rows of `Profile::marks`.
     Marks,
     /// Nothing follows: the file is whole.
@@ -59,7 +61,7 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of the file.
-    pub const ALL: [Tag; 13] = [
+    pub const ALL: [Tag; 14] = [
         Tag::Head,
         Tag::Loss,
         Tag::Processes,
@@ -71,6 +73,7 @@ impl Tag {
         Tag::Owners,
         Tag::Samples,
         Tag::Shares,
+        Tag::Marked,
         Tag::Marks,
         Tag::End,
     ];
@@ -89,6 +92,7 @@ impl Tag {
             Tag::Owners => *b"OWNR",
             Tag::Samples => *b"SMPL",
             Tag::Shares => *b"SHAR",
+            Tag::Marked => *b"MRKD",
             Tag::Marks => *b"MARK",
             Tag::End => *b"END.",
         }
@@ -108,6 +112,7 @@ impl Tag {
             Tag::Owners => "owners",
             Tag::Samples => "RSS over time",
             Tag::Shares => "PSS and USS over time",
+            Tag::Marked => "marked functions",
             Tag::Marks => "function marks",
             Tag::End => "end mark",
         }

@@ -221,6 +221,7 @@ impl<R: Read> Reader<R> {
             Tag::Owners => append(&mut profile.owners, payload)?,
             Tag::Samples => append(&mut profile.samples, payload)?,
             Tag::Shares => append(&mut profile.shares, payload)?,
+            Tag::Marked => append(&mut profile.marked, payload)?,
             Tag::Marks => append(&mut profile.marks, payload)?,
             Tag::End => {}
         }

@@ -39,6 +39,9 @@ pub fn validate(profile: &Profile) -> Result<(), String> {
     for (row, mark) in profile.marks.iter().enumerate() {
         index("mark", row, mark.process, processes)?;
     }
+    for (row, marked) in profile.marked.iter().enumerate() {
+        index("marked function", row, marked.process, processes)?;
+    }
     times(profile)?;
     sums(&profile.owners)
 }
@@ -51,11 +54,17 @@ fn times(profile: &Profile) -> Result<(), String> {
     let shares = profile.shares.iter().map(|share| share.epoch_s);
     let marks = profile.marks.iter();
     let marks = marks.flat_map(|mark| [mark.begin_epoch_s, mark.end_epoch_s]);
+    let marked = profile.marked.iter().flat_map(|row| {
+        let levels = row.levels.iter().map(|level| level.total_s);
+        let own = [row.first_begin_epoch_s, row.last_end_epoch_s, row.running_s];
+        own.into_iter().chain(levels)
+    });
     let mut times = run
         .chain(processes)
         .chain(samples)
         .chain(shares)
-        .chain(marks);
+        .chain(marks)
+        .chain(marked);
     match times.find(|time| !time.is_finite()) {
         Some(time) => Err(format!("a time is {time}")),
         None => Ok(()),

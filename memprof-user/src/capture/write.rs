@@ -22,6 +22,7 @@ pub fn write(profile: &Profile, mut out: impl Write) -> io::Result<()> {
     rows(&mut out, Tag::Owners, &profile.owners)?;
     rows(&mut out, Tag::Samples, &profile.samples)?;
     rows(&mut out, Tag::Shares, &profile.shares)?;
+    rows(&mut out, Tag::Marked, &profile.marked)?;
     rows(&mut out, Tag::Marks, &profile.marks)?;
     section(&mut out, Tag::End, &[])?;
     out.flush()

@@ -1,13 +1,15 @@
 //! `run CMD`: a program traced from its first instruction.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
-use super::args::{AttachArgs, RunArgs};
+use super::args::{AttachArgs, CommonArgs, RunArgs};
 use super::program::program;
 use super::{block_on, outputs::Outputs, trace};
 use crate::error::{Error, Exit, Result};
+use crate::python::Decorator;
 use crate::session::{Ending, Session, forward_signals};
 use crate::target::{IgnoredSignals, Launched, RunAs};
 
@@ -44,6 +46,11 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
         };
         Error::failed(format!("cannot start {}", program.display()), e, hint)
     };
+    let decorator = decorator(&args.common);
+    let variables = decorator
+        .iter()
+        .map(|own| ("PYTHONPATH", own.python_path()));
+    let variables: Vec<(&str, OsString)> = variables.collect();
     let (outcome, mut launched) = block_on(async {
         let mut session = Session::open(options)?;
         session.watch(
@@ -51,8 +58,8 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
             args.common.on_trigger.clone(),
             outputs.base(),
         );
-        let mut launched =
-            Launched::fork(&program, &arguments, user, ignored).map_err(cannot_start)?;
+        let mut launched = Launched::fork(&program, &arguments, &variables, user, ignored)
+            .map_err(cannot_start)?;
         forward_signals(launched.pid())?;
         session.start(&mut launched, &program)?;
         let outcome = session.run(command, Some(&mut launched)).await;
@@ -66,10 +73,30 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
     if let Some(Err(e)) = status {
         return Err(cannot_start(e));
     }
+    if status.is_none()
+        && let Some(decorator) = decorator
+    {
+        // It may start other ones yet, to which a bare `@profile` would be an error.
+        decorator.leave();
+    }
     outputs.write(&outcome)?;
     match status {
         Some(Ok(status)) if args.exit_code => Ok(exit_code(status)),
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What provides `@profile`. A program need not use it, so that without it the run goes on.
+fn decorator(common: &CommonArgs) -> Option<Decorator> {
+    match Decorator::provide() {
+        Ok(decorator) => Some(decorator),
+        Err(e) => {
+            if !common.quiet {
+                let folder = std::env::temp_dir();
+                eprintln!("@profile is not there: {}: {e}", folder.display());
+            }
+            None
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use memprof_common::records::{self, flag, member, space_op, task_op};
 use super::anomalies::Anomalies;
 use super::cause;
 use super::ledger::{Caller, FileIndex, Ledger, OwnerKey, Totals};
+use super::marks::Marks;
 use super::process::Place;
 use super::processes::Processes;
 use super::profile::{self, PageKind, Sample, Share};
@@ -57,6 +58,7 @@ pub struct Model {
     requests: Requests,
     timeline: Timeline<Sample>,
     shares: Timeline<Share>,
+    marks: Marks,
     anomalies: Anomalies,
     monotonic_epoch_s: f64,
 }
@@ -71,6 +73,7 @@ impl Model {
             requests: Requests::default(),
             timeline: Timeline::default(),
             shares: Timeline::with_capacity_limit(MAX_SHARES),
+            marks: Marks::new(monotonic_epoch_s),
             anomalies: Anomalies::default(),
             monotonic_epoch_s,
         }
@@ -163,7 +166,9 @@ impl Model {
         process.see();
         if let Ok(pages @ 1..) = u64::try_from(change.rss_pages) {
             // The pending range was sent just before: ledger and count are of one moment.
-            process.set_rss(pages.saturating_mul(PAGE_BYTES), 0, &self.ledger);
+            let rss = pages.saturating_mul(PAGE_BYTES);
+            process.set_rss(rss, 0, &self.ledger);
+            self.marks.reading(process.index(), rss);
         }
         if change.header.flags & flag::FINALIZING != 0 {
             process.finalize(&self.ledger);
@@ -199,6 +204,7 @@ impl Model {
     pub fn task(&mut self, task: &records::Task) {
         let pid = task.header.pid;
         let epoch_s = self.epoch_s(task.header.time_ns);
+        self.marks_before(task);
         let known = match task.header.op {
             task_op::FORK => self.fork(task, epoch_s),
             task_op::EXEC => match self.processes.alone(pid) {
@@ -223,6 +229,7 @@ impl Model {
                 true
             }
         };
+        self.marks_after(task);
         if !known {
             self.anomalies.strays += 1;
         }
@@ -321,6 +328,7 @@ impl Model {
     pub fn set_rss(&mut self, pid: u32, rss_bytes: u64, ahead_bytes: u64) {
         if let Some(process) = self.processes.live_mut(pid) {
             process.set_rss(rss_bytes, ahead_bytes, &self.ledger);
+            self.marks.reading(process.index(), rss_bytes);
         }
     }
 
@@ -402,6 +410,10 @@ impl Model {
 
     pub(super) fn parts(&self) -> (&Processes, &Ledger) {
         (&self.processes, &self.ledger)
+    }
+
+    pub(super) fn mark_parts(&mut self) -> (&Processes, &mut Marks, &mut Anomalies) {
+        (&self.processes, &mut self.marks, &mut self.anomalies)
     }
 
     pub(super) fn mapping_parts(&mut self) -> (&mut Processes, &mut Requests, &mut Anomalies) {

@@ -17,6 +17,10 @@ pub struct Anomalies {
     pub not_resident: u64,
     /// Records whose op is not known.
     pub unknown_ops: u64,
+    /// Ends of marked calls that did not begin.
+    pub marks_without_begin: u64,
+    /// Marked calls that were not kept: too many were open.
+    pub marks_too_deep: u64,
 }
 
 impl Anomalies {
@@ -28,6 +32,8 @@ impl Anomalies {
             ("growth records misplaced", self.misplaced),
             ("growth records not resident", self.not_resident),
             ("records of unknown meaning", self.unknown_ops),
+            ("marks without a begin", self.marks_without_begin),
+            ("marks nested too deep", self.marks_too_deep),
         ];
         rows.into_iter().filter(|&(_, count)| count > 0)
     }

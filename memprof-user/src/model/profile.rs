@@ -35,8 +35,11 @@ pub struct Profile {
     /// PSS and USS over time: rarely read, as they cost a walk over the page tables.
     #[serde(default)]
     pub shares: Vec<Share>,
-    /// Begin and end of marked functions.
+    /// Calls of marked functions, for drawing: bounded in number, see [`Mark::calls`].
     pub marks: Vec<Mark>,
+    /// What all calls of marked functions add up to: one row a process and function.
+    #[serde(default)]
+    pub marked: Vec<MarkedFunction>,
     /// What was lost.
     pub loss: LossTotals,
 }
@@ -335,12 +338,12 @@ pub struct Share {
     pub uss: u64,
 }
 
-/// Begin and end of one call of a marked function.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Begin and end of one call of a marked function, or of short neighbouring ones on one level.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
     /// Index into [`Profile::processes`].
     pub process: u32,
-    /// `module.qualname`.
+    /// `module.qualname`. Not escaped.
     pub function: String,
     /// Unix times in seconds.
     pub begin_epoch_s: f64,
@@ -350,8 +353,59 @@ pub struct Mark {
     pub rss_begin: u64,
     /// See `rss_begin`.
     pub rss_end: u64,
-    /// Depth among marked calls of its thread.
+    /// Depth among marked calls of its thread or greenlet.
     pub level: u32,
+    /// Calls that began in it: 0 when a suspended one went on.
+    #[serde(default = "one")]
+    pub calls: u64,
+    /// Its end was not seen: the process ended, or the trace, or the record was lost.
+    #[serde(default)]
+    pub cut: bool,
+    /// Begin and end are guessed from stacks.
+    #[serde(default)]
+    pub approximate: bool,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// All calls of one marked function in one process. Exact, whatever their number.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MarkedFunction {
+    /// Index into [`Profile::processes`].
+    pub process: u32,
+    /// `module.qualname`. Not escaped.
+    pub function: String,
+    /// Calls, nested ones too. A generator or coroutine that goes on is no other call.
+    pub calls: u64,
+    /// Of these, those whose end was not seen: see [`Mark::cut`].
+    pub cut: u64,
+    /// Begin of the first call, Unix time in seconds.
+    pub first_begin_epoch_s: f64,
+    /// End of the last, Unix time in seconds.
+    pub last_end_epoch_s: f64,
+    /// Time during which at least one of them ran, in seconds.
+    pub running_s: f64,
+    /// Change of RSS during this time, bytes: nested and concurrent calls count once.
+    pub rss_delta: i64,
+    /// Highest RSS known of during this time, bytes.
+    pub rss_peak: u64,
+    /// Begin and end are guessed from stacks.
+    pub approximate: bool,
+    /// The same by level, from 0 on; deeper calls than are told apart are in the last one.
+    pub levels: Vec<MarkedLevel>,
+}
+
+/// The calls of one marked function on one level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MarkedLevel {
+    /// Calls.
+    pub calls: u64,
+    /// Σ of their time, in seconds.
+    pub total_s: f64,
+    /// Σ of the changes of RSS from begin to end, bytes.
+    pub rss_delta: i64,
 }
 
 /// What was lost, by cause.

@@ -7,6 +7,7 @@
 pub mod calibrate;
 pub mod code_object;
 pub mod debug_offsets;
+pub mod decorator;
 pub mod detect;
 mod greenlet;
 mod identify;
@@ -23,6 +24,7 @@ pub mod versions;
 pub mod walk;
 
 pub use code_object::LiveCode;
+pub use decorator::Decorator;
 pub use detect::{Detection, Detector, Interpreter};
 pub use identify::supported_versions;
 pub use symbolize::{FallbackReader, SymbolFrame, Symbols};

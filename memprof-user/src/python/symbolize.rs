@@ -12,6 +12,7 @@ use imbl::HashMap;
 use memprof_common::PythonLayout;
 use memprof_common::records::{RawFrame, flag};
 
+use super::decorator::MODULE_FILE;
 use super::line_table;
 use super::tables::Tables;
 use crate::decode::CodeObject;
@@ -41,7 +42,8 @@ pub struct SymbolFrame {
 struct Symbol {
     code: Arc<CodeObject>,
     function: u32,
-    is_init_shim: bool,
+    /// It is not shown: the interpreter's own, or ours.
+    is_hidden: bool,
 }
 
 /// One process's code objects by address. Cloned in O(1) at fork.
@@ -143,7 +145,7 @@ impl Symbols {
         let Some(symbol) = self.known_or_read(pid, layout, address) else {
             return Some(self.unknown(address));
         };
-        if symbol.is_init_shim {
+        if symbol.is_hidden {
             return None;
         }
         let lasti = lasti_bytes(&symbol.code, raw.instr);
@@ -213,6 +215,8 @@ impl Symbols {
         let is_init_shim = [&code.name, &code.filename]
             .iter()
             .all(|text| text.as_deref() == Some(INIT_SHIM));
+        let file = code.filename.as_deref().unwrap_or_default();
+        let is_wrapper = file.rsplit('/').next() == Some(MODULE_FILE);
         let function = self.tables.function(Function {
             name: shown(&code.name, unknown_name(code.address)),
             file: shown(&code.filename, String::new()),
@@ -221,7 +225,7 @@ impl Symbols {
         Symbol {
             code: Arc::new(code),
             function,
-            is_init_shim,
+            is_hidden: is_init_shim || is_wrapper,
         }
     }
 

@@ -106,7 +106,7 @@ fn calls(profile: &Profile, main: u32, series: &Series) -> Vec<Call> {
             end: point(mark.end_epoch_s.max(mark.begin_epoch_s), own[1]),
             own_bytes: Some(own),
             level: mark.level,
-            calls: 1,
+            calls: mark.calls,
         });
     }
     settle(&mut calls);

@@ -25,6 +25,7 @@ pub fn only_pid(profile: &Profile, pid: u32) -> Result<Profile> {
         samples: Vec::new(),
         shares: Vec::new(),
         marks: Vec::new(),
+        marked: Vec::new(),
         ..profile.clone()
     };
     for owner in &profile.owners {
@@ -53,6 +54,14 @@ pub fn only_pid(profile: &Profile, pid: u32) -> Result<Profile> {
             only.marks.push(crate::model::Mark {
                 process,
                 ..mark.clone()
+            });
+        }
+    }
+    for marked in &profile.marked {
+        if let Some(process) = place(marked.process) {
+            only.marked.push(crate::model::MarkedFunction {
+                process,
+                ..marked.clone()
             });
         }
     }

@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use super::ReportOptions;
 use super::kinds::{FileRow, KindRow};
 use super::native::NativeRow;
-use super::tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
+use super::tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, Place, Tally};
 use super::verdict::reconciliation;
-use crate::model::{ByPageKind, LossTotals, Process, Profile, Reconciled, Share};
+use crate::model::{
+    ByPageKind, LossTotals, MarkedFunction, MarkedLevel, Process, Profile, Reconciled, Share,
+};
 
 /// Version of the keys.
 pub(super) const SCHEMA: u32 = 1;
@@ -39,7 +41,7 @@ pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
         "files": tally.files.iter().take(rows).map(file).collect::<Vec<Value>>(),
         "before_attach": before_attach(tally.before_attach),
         "shares": profile.shares.iter().map(|row| share(profile, row)).collect::<Vec<Value>>(),
-        "marks": tally.marks.iter().map(mark).collect::<Vec<Value>>(),
+        "marks": marks(profile),
         "loss": loss(&profile.loss),
     })
 }
@@ -203,14 +205,36 @@ fn reconciled(reconciled: &Reconciled) -> Value {
     })
 }
 
-fn mark(mark: &MarkSummary<'_>) -> Value {
+fn marks(profile: &Profile) -> Vec<Value> {
+    let rows = profile.marked.iter().filter_map(|marked| {
+        let process = profile.processes.get(marked.process as usize)?;
+        Some(mark(process.pid, marked))
+    });
+    rows.collect()
+}
+
+fn mark(pid: u32, marked: &MarkedFunction) -> Value {
+    let levels = marked.levels.iter().enumerate();
+    let levels = levels.filter(|(_, on_level)| **on_level != MarkedLevel::default());
     json!({
-        "pid": mark.pid,
-        "function": mark.function,
-        "calls": mark.calls,
-        "first_begin": mark.first_begin,
-        "last_end": mark.last_end,
-        "rss_delta": mark.rss_delta,
+        "pid": pid,
+        "function": marked.function,
+        "calls": marked.calls,
+        "cut": marked.cut,
+        "first_begin": marked.first_begin_epoch_s,
+        "last_end": marked.last_end_epoch_s,
+        "running_s": marked.running_s,
+        "rss_delta": marked.rss_delta,
+        "rss_peak": marked.rss_peak,
+        "approximate": marked.approximate,
+        "levels": levels
+            .map(|(level, on_level)| json!({
+                "level": level,
+                "calls": on_level.calls,
+                "total_s": on_level.total_s,
+                "rss_delta": on_level.rss_delta,
+            }))
+            .collect::<Vec<Value>>(),
     })
 }
 

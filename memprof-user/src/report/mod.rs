@@ -22,7 +22,7 @@ pub use human::{share, size};
 pub use json::json;
 pub use kinds::{FileRow, KindRow};
 pub use native::NativeRow;
-pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, MarkSummary, Place, Tally};
+pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, Place, Tally};
 pub use text::{table, text};
 
 pub use crate::sink::loss_line;

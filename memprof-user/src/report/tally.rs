@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 
 use super::kinds::{self, FileRow, KindRow};
 use super::native::{self, NativeRow};
-use crate::model::{ByPageKind, Cause, Mark, Owner, PageKind, Profile, Stack};
+use crate::model::{ByPageKind, Cause, Owner, PageKind, Profile, Stack};
 use crate::sink::View;
 
 /// The bytes of some owners, under every view.
@@ -197,23 +197,6 @@ fn is_attributed(owner: &Owner) -> bool {
     }
 }
 
-/// The calls of one marked function in one process.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MarkSummary<'a> {
-    /// The process.
-    pub pid: u32,
-    /// The function.
-    pub function: &'a str,
-    /// Calls, nested ones too.
-    pub calls: u64,
-    /// Begin of the first call, Unix time.
-    pub first_begin: f64,
-    /// End of the last call, Unix time.
-    pub last_end: f64,
-    /// Change of RSS while at least one call ran: nested and concurrent calls count once.
-    pub rss_delta: i64,
-}
-
 /// The sums of one profile.
 #[derive(Clone, Debug)]
 pub struct Tally<'a> {
@@ -235,8 +218,6 @@ pub struct Tally<'a> {
     pub files: Vec<FileRow<'a>>,
     /// What was there before the attach: then, and what was left at the end.
     pub before_attach: [ByPageKind; 2],
-    /// By pid and function, in order of the first call.
-    pub marks: Vec<MarkSummary<'a>>,
 }
 
 impl<'a> Tally<'a> {
@@ -266,7 +247,6 @@ impl<'a> Tally<'a> {
             kinds: kinds::kinds(&profile.owners),
             files: kinds::files(profile),
             before_attach: kinds::before_attach(profile),
-            marks: marks(profile),
         }
     }
 }
@@ -358,76 +338,4 @@ pub(super) fn by_own<K: Copy>(places: &[Place<K>], view: View) -> Vec<Place<K>> 
     // Stable: equals keep the order by total.
     ranked.sort_by_key(|place| Reverse(place.own.under(view)));
     ranked
-}
-
-fn marks(profile: &Profile) -> Vec<MarkSummary<'_>> {
-    let mut calls: Vec<&Mark> = profile.marks.iter().collect();
-    calls.sort_by(|a, b| a.begin_epoch_s.total_cmp(&b.begin_epoch_s));
-    let mut ids: HashMap<(u32, &str), usize> = HashMap::new();
-    let mut spans: Vec<Span<'_>> = Vec::new();
-    for call in calls {
-        let Some(process) = profile.processes.get(call.process as usize) else {
-            continue;
-        };
-        let key = (process.pid, call.function.as_str());
-        match ids.get(&key).and_then(|&id| spans.get_mut(id)) {
-            Some(span) => span.add(call),
-            None => {
-                ids.insert(key, spans.len());
-                spans.push(Span::new(process.pid, call));
-            }
-        }
-    }
-    spans.into_iter().map(Span::close).collect()
-}
-
-/// Calls of one function, added in order of their begin.
-struct Span<'a> {
-    summary: MarkSummary<'a>,
-    /// Change of RSS in the spans that are over.
-    delta: i128,
-    rss_begin: u64,
-    rss_end: u64,
-    end_epoch_s: f64,
-}
-
-impl<'a> Span<'a> {
-    fn new(pid: u32, call: &'a Mark) -> Self {
-        Span {
-            summary: MarkSummary {
-                pid,
-                function: &call.function,
-                calls: 1,
-                first_begin: call.begin_epoch_s,
-                last_end: call.end_epoch_s,
-                rss_delta: 0,
-            },
-            delta: 0,
-            rss_begin: call.rss_begin,
-            rss_end: call.rss_end,
-            end_epoch_s: call.end_epoch_s,
-        }
-    }
-
-    fn add(&mut self, call: &Mark) {
-        self.summary.calls += 1;
-        if call.begin_epoch_s >= self.end_epoch_s {
-            self.delta += i128::from(self.rss_end) - i128::from(self.rss_begin);
-            self.rss_begin = call.rss_begin;
-        }
-        if call.end_epoch_s >= self.end_epoch_s {
-            self.rss_end = call.rss_end;
-            self.end_epoch_s = call.end_epoch_s;
-        }
-    }
-
-    fn close(self) -> MarkSummary<'a> {
-        let delta = self.delta + i128::from(self.rss_end) - i128::from(self.rss_begin);
-        let bounded = delta.clamp(i64::MIN.into(), i64::MAX.into());
-        MarkSummary {
-            last_end: self.end_epoch_s,
-            rss_delta: i64::try_from(bounded).unwrap_or_default(),
-            ..self.summary
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! The report for people.
 
+use std::cmp::Reverse;
+
 use super::columns::{Column, Table, keep_end};
 use super::human::size;
 use super::kinds::{FileRow, KindRow};
@@ -7,7 +9,7 @@ use super::mapped;
 use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally, by_own};
 use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
-use crate::model::Profile;
+use crate::model::{MarkedFunction, Profile};
 use crate::sink::{Kind, View, clock, escape, loss_line};
 
 /// Rows of the table that closes a trace.
@@ -68,8 +70,13 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
             natives(&tally, options.view, rows)
         ));
     }
-    if !tally.marks.is_empty() {
-        sections.push(marks(&tally));
+    if !profile.marked.is_empty() {
+        let number = profile.marked.len();
+        sections.push(format!(
+            "Marked functions by change of RSS ({} of {number})\n{}",
+            rows.min(number),
+            marks(profile, rows)
+        ));
     }
     let mut verdict = sentences(profile, &tally);
     verdict.push(loss_line(&profile.loss));
@@ -277,20 +284,31 @@ fn natives(tally: &Tally<'_>, view: View, rows: usize) -> String {
     table.render()
 }
 
-fn marks(tally: &Tally<'_>) -> String {
+fn marks(profile: &Profile, rows: usize) -> String {
     let mut table = Table::new(&[
         ("PID", Column::Number),
         ("CALLS", Column::Number),
+        ("SECONDS", Column::Number),
         ("RSS CHANGE", Column::Number),
+        ("RSS PEAK", Column::Number),
         ("MARKED FUNCTION", Column::Name(NAME_CELLS)),
     ]);
-    for mark in &tally.marks {
-        let sign = if mark.rss_delta < 0 { "-" } else { "+" };
+    let mut ranked: Vec<&MarkedFunction> = profile.marked.iter().collect();
+    // Stable: equals keep the order of their first calls.
+    ranked.sort_by_key(|marked| Reverse(marked.rss_delta.unsigned_abs()));
+    for marked in ranked.into_iter().take(rows) {
+        let Some(process) = profile.processes.get(marked.process as usize) else {
+            continue;
+        };
+        let sign = if marked.rss_delta < 0 { "-" } else { "+" };
+        let about = if marked.approximate { "~" } else { "" };
         table.row(vec![
-            mark.pid.to_string(),
-            mark.calls.to_string(),
-            format!("{sign}{}", size(mark.rss_delta.unsigned_abs())),
-            mark.function.to_owned(),
+            process.pid.to_string(),
+            format!("{about}{}", marked.calls),
+            format!("{:.3}", marked.running_s),
+            format!("{sign}{}", size(marked.rss_delta.unsigned_abs())),
+            size(marked.rss_peak),
+            marked.function.to_owned(),
         ]);
     }
     table.render()

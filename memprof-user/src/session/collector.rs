@@ -8,6 +8,8 @@ use std::time::Duration;
 use memprof_common::records::{self, member, space_op, task_op};
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
+use mark_names::MarkNames;
+
 use super::detection::Detections;
 use super::files::Files;
 use super::native::Natives;
@@ -21,6 +23,7 @@ use crate::target::pagemap::{self, Sole};
 use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
 
 mod adoption;
+mod mark_names;
 mod native;
 
 /// A stack record as it was resolved.
@@ -37,6 +40,7 @@ pub struct Collector {
     images: HashMap<ImageKey, (KnownImage, String)>,
     stacks: HashMap<StackKey, StackIndex>,
     files: Files,
+    mark_names: MarkNames,
     /// None: the user does not want to know.
     natives: Option<Natives>,
     records: u64,
@@ -67,6 +71,7 @@ impl Collector {
             images: HashMap::new(),
             stacks: HashMap::new(),
             files: Files::default(),
+            mark_names: MarkNames::default(),
             natives: native.then(Natives::default),
             records: 0,
             undecoded: 0,
@@ -262,6 +267,12 @@ impl Collector {
                 let stack = self.stack_of(mapping.header.pid, mapping.stack);
                 self.model.mapping(&mapping, stack);
             }
+            Ok(Event::Mark(mark)) => self.mark(&mark),
+            Ok(Event::MarkName {
+                header,
+                function,
+                name,
+            }) => self.mark_names.decorated(header.pid, function, &name),
             Err(_) => self.undecoded += 1,
         }
     }
@@ -324,6 +335,7 @@ impl Collector {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
+                self.mark_names.fork(parent, pid);
                 if let Some(natives) = &mut self.natives {
                     natives.fork(parent, pid);
                 }
@@ -343,6 +355,7 @@ impl Collector {
             task_op::EXEC => {
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                self.mark_names.forget(pid);
                 if let Some(natives) = &mut self.natives {
                     natives.exec(pid);
                 }
@@ -356,6 +369,7 @@ impl Collector {
                 self.model.task(task);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                self.mark_names.forget(pid);
                 if let Some(natives) = &mut self.natives {
                     natives.forget(pid);
                 }
@@ -452,6 +466,7 @@ impl Collector {
             loss.other.push((name, self.adopted));
         }
         let shares = model.take_shares();
+        let (marks, marked) = model.take_marks(clock::epoch_s());
         let (processes, owners, samples) = model.finish(clock::epoch_s());
         let (functions, frames, stacks) = self.symbols.tables().clone().into_parts();
         Profile {
@@ -470,7 +485,8 @@ impl Collector {
             owners,
             samples,
             shares,
-            marks: Vec::new(),
+            marks,
+            marked,
             loss,
         }
     }

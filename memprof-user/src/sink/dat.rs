@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::escape;
-use crate::model::{LossTotals, Mark, Process, Profile, Sample};
+use crate::model::{FINEST_S, LossTotals, Mark, Process, Profile, Sample, coarsen};
 
 /// What MEM and CHLD lines show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl Default for DatOptions {
     }
 }
 
-/// `mprof plot` needs 16 s for 3000 FUNC lines, so the calls that changed RSS least are written
-/// as comments beyond this number.
+/// `mprof plot` needs 16 s for 3000 FUNC lines. When there are more, short calls are joined with
+/// their neighbours; with more functions than this, those that changed RSS least are comments.
 const MAX_FUNC_LINES: usize = 500;
 
 /// Writes a .dat line by line, while the run goes on or afterwards.
@@ -123,19 +123,9 @@ impl<W: Write> DatWriter<W> {
         Ok(())
     }
 
-    /// One call of a marked function. `pid` is given for descendants, `mem` is the MEM series at
-    /// the begin and the end of the call, `level` has the process's band added.
-    pub fn mark(
-        &mut self,
-        mark: &Mark,
-        pid: u32,
-        is_main: bool,
-        mem: (f64, f64),
-        level: u32,
-    ) -> io::Result<()> {
-        self.func("FUNC", mark, (pid, is_main), mem, level)
-    }
-
+    /// One call of a marked function. `pid` goes before the name for all but the process of the MEM
+    /// lines, `mem` is the MEM series at the begin and the end of the call, `level` has the
+    /// process's band added.
     fn func(
         &mut self,
         keyword: &str,
@@ -151,7 +141,7 @@ impl<W: Write> DatWriter<W> {
         };
         writeln!(
             self.out,
-            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={}",
+            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={} calls={}",
             escape::token(&mark.function),
             mem.0,
             mark.begin_epoch_s,
@@ -159,6 +149,7 @@ impl<W: Write> DatWriter<W> {
             mark.end_epoch_s,
             mark.rss_begin,
             mark.rss_end,
+            mark.calls,
         )
     }
 
@@ -187,11 +178,25 @@ pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io:
     let mut dat = DatWriter::new(out, options);
     dat.cmdline(&profile.command)?;
     dat.series(told(profile).into_iter())?;
-    let sweeps = sweeps(profile);
+    let mut sweeps = sweeps(profile);
+    let mut marks = profile.marks.clone();
+    coarsen(&mut marks, MAX_FUNC_LINES, &mut FINEST_S.clone());
+    let lines = func_lines(profile, &marks, &sweeps, options);
+    sweeps.extend(
+        lines
+            .iter()
+            .filter(|line| line.shown)
+            .flat_map(FuncLine::ends),
+    );
+    sweeps.sort_by(|a, b| a.epoch_s.total_cmp(&b.epoch_s));
     for sweep in &sweeps {
         dat.sample(sweep.epoch_s, sweep.main, &sweep.children)?;
     }
-    marks(profile, &sweeps, &mut dat)?;
+    for line in &lines {
+        let keyword = if line.shown { "FUNC" } else { "# FUNC" };
+        let whose = (line.pid, line.is_main);
+        dat.func(keyword, line.mark, whose, line.mem, line.level)?;
+    }
     dat.finish(&profile.loss)?;
     Ok(())
 }
@@ -276,32 +281,68 @@ fn ends(profile: &Profile) -> Vec<Sweep> {
     ]
 }
 
-fn marks<W: Write>(profile: &Profile, sweeps: &[Sweep], dat: &mut DatWriter<W>) -> io::Result<()> {
-    let kept = largest(&profile.marks);
-    let series = Series::new(sweeps, dat.options.include_children);
+/// A call as the file shows it.
+struct FuncLine<'a> {
+    mark: &'a Mark,
+    pid: u32,
+    is_main: bool,
+    /// The MEM series at the begin and the end of the call, MiB.
+    mem: (f64, f64),
+    /// With the process's band added.
+    level: u32,
+    /// False when it is only a comment.
+    shown: bool,
+}
+
+impl FuncLine<'_> {
+    /// MEM at its begin and its end: mprof's `peak --func` fails when no MEM line lies within.
+    fn ends(&self) -> [Sweep; 2] {
+        let bytes = |mib: f64| (mib * f64::from(1 << 20)).round() as u64;
+        let sweep = |epoch_s, mib| Sweep {
+            epoch_s,
+            main: Some(bytes(mib)),
+            children: Vec::new(),
+        };
+        [
+            sweep(self.mark.begin_epoch_s, self.mem.0),
+            sweep(self.mark.end_epoch_s, self.mem.1),
+        ]
+    }
+}
+
+fn func_lines<'a>(
+    profile: &Profile,
+    marks: &'a [Mark],
+    sweeps: &[Sweep],
+    options: DatOptions,
+) -> Vec<FuncLine<'a>> {
+    let series = Series::new(sweeps, options.include_children);
     let bands = bands(profile);
     // The main process of samples; without any, the first.
     let main = profile.samples.iter().find(|sample| sample.main);
     let main = main.map_or(0, |sample| sample.process);
-    for (mark, kept) in profile.marks.iter().zip(kept) {
-        let Some(process) = profile.processes.get(mark.process as usize) else {
-            continue;
-        };
+    let line = |(mark, shown): (&'a Mark, bool)| {
+        let process = profile.processes.get(mark.process as usize)?;
         let is_main = mark.process == main;
         // The plot joins FUNC's values with MEM's into one curve: what is not of that series has
         // to be read from it, or the curve saws up and down.
-        let exact = is_main && !dat.options.include_children && dat.options.metric == Metric::Rss;
+        let exact = is_main && !options.include_children && options.metric == Metric::Rss;
         let mem = if exact {
             (mib(mark.rss_begin), mib(mark.rss_end))
         } else {
             (series.at(mark.begin_epoch_s), series.at(mark.end_epoch_s))
         };
         let band = bands.get(mark.process as usize).copied().unwrap_or(0);
-        let level = band.saturating_add(mark.level);
-        let keyword = if kept { "FUNC" } else { "# FUNC" };
-        dat.func(keyword, mark, (process.pid, is_main), mem, level)?;
-    }
-    Ok(())
+        Some(FuncLine {
+            mark,
+            pid: process.pid,
+            is_main,
+            mem,
+            level: band.saturating_add(mark.level),
+            shown,
+        })
+    };
+    marks.iter().zip(largest(marks)).filter_map(line).collect()
 }
 
 /// Which marks become FUNC lines: those that changed RSS most, then the longest.

@@ -73,10 +73,12 @@ pub struct Launched {
 
 impl Launched {
     /// Forks; the child waits for [`Launched::release`]. It inherits our terminal, stdin, stdout,
-    /// stderr, environment and working directory, as if it had been typed itself.
+    /// stderr, working directory, and environment but for `variables`, as if it had been typed
+    /// itself.
     pub fn fork(
         program: &OsString,
         arguments: &[OsString],
+        variables: &[(&str, OsString)],
         user: Option<RunAs>,
         ignored: IgnoredSignals,
     ) -> io::Result<Self> {
@@ -84,6 +86,9 @@ impl Launched {
         let (release_reader, release_writer) = pipe()?;
         let mut command = Command::new(program);
         command.args(arguments);
+        for (name, value) in variables {
+            command.env(name, value);
+        }
         if let Some(user) = &user {
             let name = user.name.to_string_lossy().into_owned();
             command.env("USER", &name).env("LOGNAME", &name);

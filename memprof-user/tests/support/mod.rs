@@ -4,12 +4,15 @@
 #![allow(dead_code, reason = "shared by several test binaries")]
 
 pub mod golden;
+mod marks;
 
 use memprof_user::model::*;
 use memprof_user::sink::{Format, SinkOptions};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+
+use marks::{mark, marked, marked_function, marks};
 
 pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
@@ -32,6 +35,7 @@ pub fn gunicorn() -> Profile {
         samples: samples(),
         shares: shares(),
         marks: marks(),
+        marked: marked(),
         loss: LossTotals {
             events_lost: 0,
             stacks_truncated: 3,
@@ -247,26 +251,6 @@ fn shares() -> Vec<Share> {
     .to_vec()
 }
 
-fn marks() -> Vec<Mark> {
-    let mark = |process, function: &str, times: [f64; 2], mib: [u64; 2], level| Mark {
-        process,
-        function: function.to_owned(),
-        begin_epoch_s: START + times[0],
-        end_epoch_s: START + times[1],
-        rss_begin: mib[0] * MIB,
-        rss_end: mib[1] * MIB,
-        level,
-    };
-    vec![
-        mark(0, "gunicorn.arbiter.run", [0.0, 2.25], [30, 31], 0),
-        mark(1, "service.first", [0.5, 1.5], [30, 50], 0),
-        mark(1, "service.build", [0.75, 1.25], [31, 49], 1),
-        mark(1, "service.first", [1.75, 2.0], [50, 51], 0),
-        mark(2, "service.first", [1.5, 1.75], [30, 46], 0),
-        mark(2, "service.<lambda> x", [1.5, 1.625], [30, 29], 1),
-    ]
-}
-
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z_<>.]{0,8}",
@@ -342,17 +326,6 @@ prop_compose! {
             process, stack, cause, kind, in_kernel, file, gross, freed, peak, cow, events,
             mapped, mapped_gross, mapped_reserved, mapped_touched,
         }
-    }
-}
-
-prop_compose! {
-    fn mark(processes: u32)(
-        process in 0..processes,
-        function in text(),
-        (begin_epoch_s, end_epoch_s) in (time(), time()),
-        (rss_begin, rss_end, level) in any::<(u64, u64, u32)>(),
-    ) -> Mark {
-        Mark { process, function, begin_epoch_s, end_epoch_s, rss_begin, rss_end, level }
     }
 }
 
@@ -448,9 +421,12 @@ pub fn profile() -> impl Strategy<Value = Profile> {
                 vec(sample(process_count), 0..12),
                 vec(share(process_count), 0..6),
             ),
-            vec(mark(process_count), 0..6),
+            (
+                vec(mark(process_count), 0..6),
+                vec(marked_function(process_count), 0..4),
+            ),
         )
-            .prop_map(move |(head, owners, (samples, shares), marks)| {
+            .prop_map(move |(head, owners, (samples, shares), (marks, marked))| {
                 let (command, started_epoch_s, duration_s, loss) = head;
                 Profile {
                     command,
@@ -466,6 +442,7 @@ pub fn profile() -> impl Strategy<Value = Profile> {
                     samples,
                     shares,
                     marks,
+                    marked,
                     loss,
                 }
             })
