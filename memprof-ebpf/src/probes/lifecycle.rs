@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memprof_common::{
-    Loss, Process, Thread,
+    Loss, Process, Thread, Watches,
     layout::thread_source,
     records::{Header, Task, kind, task_op},
 };
@@ -14,7 +14,7 @@ use memprof_common::{
 use crate::{
     emit, images,
     kernel::{Structure, count_from, mm_of, unwatch},
-    maps::{self, PROCESSES, THREADS, config, lose},
+    maps::{self, ARMED, PROCESSES, THREADS, WATCHES, config, lose},
     stack, unshare,
 };
 
@@ -33,6 +33,27 @@ fn new_thread(tid: u32, pid: u32) {
     };
     if THREADS.insert(tid, thread, 0).is_err() {
         lose(Loss::UnknownThread);
+    }
+}
+
+/// A new thread has the watchpoints of the thread that made it.
+#[inline(always)]
+fn inherit_watchpoints(maker: u32, tid: u32) {
+    if let Some(armed) = maps::armed(maker)
+        && ARMED.insert(tid, armed, 0).is_err()
+    {
+        lose(Loss::MapFull);
+    }
+}
+
+/// A forked child has the code objects of its parent.
+#[inline(always)]
+fn inherit_watches(parent: u32, child: u32) {
+    if let Some(watches) = maps::watches(parent) {
+        let watches: &Watches = watches;
+        if WATCHES.insert(child, watches, 0).is_err() {
+            lose(Loss::MapFull);
+        }
     }
 }
 
@@ -69,6 +90,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     let clone_flags: u64 = ctx.arg(1);
     let tid: u32 = task.field(config!(task_pid) as usize);
     let pid: u32 = task.field(config!(task_tgid) as usize);
+    inherit_watchpoints(bpf_get_current_pid_tgid() as u32, tid);
     if clone_flags & CLONE_THREAD != 0 {
         new_thread(tid, parent);
         return;
@@ -93,6 +115,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     let Some(child) = maps::process(pid) else {
         return;
     };
+    inherit_watches(parent, pid);
     child.pending.tid = 0;
     child.lock = 0;
     child.generation = emit::generation();
@@ -135,8 +158,12 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     // A thread that executes takes its process's id.
     if old_tid != pid {
         let _ = THREADS.remove(old_tid);
+        let _ = ARMED.remove(old_tid);
     }
     new_thread(pid, pid);
+    // Watchpoints do not survive it.
+    let _ = WATCHES.remove(pid);
+    let _ = ARMED.remove(pid);
     process.layout.thread_source = thread_source::NONE;
     process.layout.finalizing_address = 0;
     process.looked_at = 0;
@@ -171,6 +198,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     };
     unshare::settle_thread(process, pid, tid);
     let _ = THREADS.remove(tid);
+    let _ = ARMED.remove(tid);
     forget_fault(tid);
     let signal = task.follow(config!(task_signal) as usize);
     let live: i32 = signal.field(config!(signal_live) as usize);
@@ -189,6 +217,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     if process.borrows == 0 {
         unwatch(process);
     }
+    let _ = WATCHES.remove(pid);
     let _ = PROCESSES.remove(pid);
     debug!(&ctx, "exit: {} status {}", pid, status);
 }

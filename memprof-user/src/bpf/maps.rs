@@ -2,7 +2,7 @@
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use memprof_common::{
-    Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread,
+    Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread, Watches,
     config::FAULT_SLOTS,
     layout::thread_source,
     records::{Growth, flag, member},
@@ -78,6 +78,8 @@ pub struct Tables {
     faults: Array<MapData, Pod<Fault>>,
     layouts: HashMap<MapData, u32, Pod<LayoutOffer>>,
     images: HashMap<MapData, Pod<ImageKey>, Pod<KnownImage>>,
+    watches: HashMap<MapData, u32, Pod<Watches>>,
+    armed: HashMap<MapData, u32, u32>,
     loss: PerCpuArray<MapData, u64>,
 }
 
@@ -99,6 +101,8 @@ impl Tables {
             faults: Array::try_from(take("FAULTS")?).map_err(|_| stale_object())?,
             layouts: HashMap::try_from(take("LAYOUTS")?).map_err(|_| stale_object())?,
             images: HashMap::try_from(take("IMAGES")?).map_err(|_| stale_object())?,
+            watches: HashMap::try_from(take("WATCHES")?).map_err(|_| stale_object())?,
+            armed: HashMap::try_from(take("ARMED")?).map_err(|_| stale_object())?,
             loss: PerCpuArray::try_from(take("LOSS")?).map_err(|_| stale_object())?,
         })
     }
@@ -185,6 +189,27 @@ impl Tables {
     /// is full: it is then recognised by a look at the process, some milliseconds later.
     pub fn add_image(&mut self, key: ImageKey, image: &KnownImage) -> bool {
         self.images.insert(Pod(key), Pod(*image), 0).is_ok()
+    }
+
+    /// The watched functions of a process, with the counts as they are now.
+    pub fn watches(&self, pid: u32) -> Option<Watches> {
+        self.watches.get(&pid, 0).ok().map(|Pod(watches)| watches)
+    }
+
+    /// Has the kernel side take the calls of these functions. False: the table is full.
+    pub fn set_watches(&mut self, pid: u32, watches: &Watches) -> bool {
+        self.watches.insert(pid, Pod(*watches), 0).is_ok()
+    }
+
+    /// Of which watched functions a thread has a watchpoint, its own or an inherited one: a bit
+    /// each.
+    pub fn armed(&self, tid: u32) -> u32 {
+        self.armed.get(&tid, 0).unwrap_or(0)
+    }
+
+    /// Notes which it has. False: the table is full.
+    pub fn set_armed(&mut self, tid: u32, armed: u32) -> bool {
+        self.armed.insert(tid, armed, 0).is_ok()
     }
 
     /// Forgets an offer that nobody took.

@@ -88,6 +88,10 @@ pub(super) fn identify(
         data: facts.data_range(candidate.base),
         tls: facts.tls_code,
         code_type: facts.code_type.map(|at| candidate.base.wrapping_add(at)),
+        function_type: facts
+            .function_type
+            .map(|at| candidate.base.wrapping_add(at)),
+        frame_type: facts.frame_type.map(|at| candidate.base.wrapping_add(at)),
         path: candidate.mapping.path.clone(),
         is_shared: is_library(&candidate.mapping.path),
         is_fixed: facts.fixed,

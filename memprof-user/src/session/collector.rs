@@ -10,6 +10,7 @@ use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use mark_names::MarkNames;
 
+use super::calls::Calls;
 use super::detection::Detections;
 use super::files::Files;
 use super::{Ending, Outcome, clock};
@@ -22,6 +23,7 @@ use crate::target::pagemap::{self, Sole};
 use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
 
 mod adoption;
+mod functions;
 mod mark_names;
 
 /// A stack record as it was resolved.
@@ -39,6 +41,7 @@ pub struct Collector {
     stacks: HashMap<StackKey, StackIndex>,
     files: Files,
     mark_names: MarkNames,
+    calls: Calls,
     records: u64,
     undecoded: u64,
     /// Records dropped when unknown processes were last looked for.
@@ -67,6 +70,7 @@ impl Collector {
             stacks: HashMap::new(),
             files: Files::default(),
             mark_names: MarkNames::default(),
+            calls: Calls::none(),
             records: 0,
             undecoded: 0,
             lost_before: 0,
@@ -144,6 +148,7 @@ impl Collector {
             self.learn(found);
             self.layouts.insert(pid, found.layout);
             self.python_seen = true;
+            self.calls.found(pid);
         }
         Ok(true)
     }
@@ -254,6 +259,10 @@ impl Collector {
                 let stack = self.stack_of(mapping.header.pid, mapping.stack);
                 self.model.mapping(&mapping, stack);
             }
+            Ok(Event::Mark(mark)) if mark.source == mark_source::WATCHED => {
+                let model = &mut self.model;
+                self.calls.take(&mark, |mark, name| model.mark(mark, name));
+            }
             Ok(Event::Mark(mark)) => {
                 let name = self.mark_names.of(&mark);
                 self.model.mark(&mark, &name);
@@ -300,6 +309,7 @@ impl Collector {
         self.layouts.insert(pid, image.layout_at(found.base));
         self.model.set_python(pid, version);
         self.python_seen = true;
+        self.calls.found(pid);
     }
 
     /// Where a stack is kept that a record names; 0: it has none.
@@ -312,6 +322,8 @@ impl Collector {
 
     fn growth(&mut self, growth: &records::Growth) {
         let stack = self.stack_of(growth.header.pid, growth.stack);
+        let thread = (growth.header.pid, growth.header.tid);
+        self.seen(thread, growth.header.time_ns, stack);
         if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
             self.model.growth(growth, stack);
             return;
@@ -328,7 +340,7 @@ impl Collector {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
-                self.mark_names.fork(parent, pid);
+                self.fork_marks((parent, task.header.tid), pid);
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -343,9 +355,9 @@ impl Collector {
                 self.detections.fork(parent, pid);
             }
             task_op::EXEC => {
+                self.forget_marks(pid);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
-                self.mark_names.forget(pid);
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -353,10 +365,10 @@ impl Collector {
                 self.detections.look(pid);
             }
             task_op::EXIT => {
+                self.forget_marks(pid);
                 self.model.task(task);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
-                self.mark_names.forget(pid);
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -384,6 +396,7 @@ impl Collector {
             self.model.set_python(pid, &found.interpreter.version);
             self.layouts.insert(pid, found.interpreter.layout);
             self.python_seen = true;
+            self.calls.found(pid);
             // An error means a full table; the process then stays without stacks, which the
             // report shows as not attributed.
             let _ = self
@@ -411,13 +424,17 @@ impl Collector {
     /// The result.
     pub fn finish(mut self, command: String, duration: Duration, ending: Ending) -> Outcome {
         self.take_pending();
+        self.last_seen(None);
         self.last_look();
         let model = self.model.clone();
+        let profile = self.profile_of(model, command, duration);
+        let mut warnings = self.detections.into_warnings();
+        warnings.extend(self.calls.into_warnings());
         Outcome {
-            profile: self.profile_of(model, command, duration),
+            profile,
             ending,
             python_seen: self.python_seen,
-            warnings: self.detections.into_warnings(),
+            warnings,
         }
     }
 

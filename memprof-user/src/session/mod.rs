@@ -3,6 +3,7 @@
 //! Everything that lives only while tracing is here; views and files know nothing of it.
 
 mod attach;
+mod calls;
 mod checkpoints;
 mod clock;
 mod collector;
@@ -21,13 +22,15 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables};
+use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables, Watchpoints};
 use crate::error::{Error, Result};
 use crate::model::Profile;
+use crate::python::Pattern;
 use crate::python::known::on_path;
 use crate::sink::Metric;
 use crate::target::{Launched, Target};
 
+use calls::Calls;
 use checkpoints::Checkpoints;
 use collector::Collector;
 use reconcile::Reconciler;
@@ -172,6 +175,15 @@ impl Session {
         Ok(())
     }
 
+    /// Marks the calls of the functions that these names mean.
+    pub fn mark(&mut self, patterns: Vec<Pattern>) -> Result<()> {
+        if !patterns.is_empty() {
+            let points = Watchpoints::load(&mut self.loaded)?;
+            self.collector.mark(Calls::of(patterns, Some(points)));
+        }
+        Ok(())
+    }
+
     /// Saves and shows what is known when one of these thresholds is crossed.
     pub fn watch(&mut self, triggers: Vec<Trigger>, action: OnTrigger, base: PathBuf) {
         if !triggers.is_empty() {
@@ -184,6 +196,7 @@ impl Session {
         let attached = attach::attach(&mut self.collector, pids, self.options.follow)?;
         self.roots.extend(pids);
         self.sampler.set_main(pids.first().copied());
+        self.tell_functions()?;
         self.say(&format!(
             "attached to {attached}; press Ctrl-C to stop and write the result"
         ));
@@ -226,6 +239,14 @@ impl Session {
         }
     }
 
+    /// Looks for functions to mark, and says what was found.
+    fn tell_functions(&mut self) -> Result<()> {
+        for line in self.collector.look_for_functions()? {
+            self.say(&line);
+        }
+        Ok(())
+    }
+
     fn say(&self, line: &str) {
         if !self.options.quiet {
             eprintln!("{line}");
@@ -248,7 +269,7 @@ impl Session {
                 break Ending::Duration;
             }
             let mut next_look = next_sample.min(Instant::now() + LONGEST_TICK);
-            if let Some(next) = self.collector.detections().next_look() {
+            if let Some(next) = self.collector.next_look() {
                 next_look = next_look.min(next);
             }
             tokio::select! {
@@ -278,6 +299,10 @@ impl Session {
                 }
             }
             self.collector.settle();
+            if let Err(e) = self.tell_functions() {
+                // Nobody is there to type another name: the run goes on without it.
+                self.say(&e.to_string());
+            }
             let now = Instant::now();
             if now >= next_sample {
                 // The grid is kept, and what was missed is not made up for: two samples of one
@@ -350,6 +375,7 @@ impl Session {
         }
         self.sampler.sample(&mut self.collector);
         self.loaded.detach();
+        self.collector.stop_marking();
         if ending == Ending::Interrupted {
             return ending;
         }
