@@ -48,12 +48,16 @@ pub struct Watched {
     pub code: u64,
     /// Bytes of its frames on the datastack.
     pub frame_bytes: u32,
-    /// Low half of the reference count when it was last seen; 0: the code object has died.
-    pub count: u32,
     /// Bits of [`watched_flag`].
     pub flags: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
+}
+
+/// Key of the `COUNTS` map, which has the low half of each watched code object's reference count
+/// as it was last seen; 0: the object has died. `slot` is an index into [`Watches::functions`]. By
+/// itself, so that the user side can add a function while the kernel side counts the others.
+#[inline(always)]
+pub fn count_key(pid: u32, slot: usize) -> u64 {
+    (pid as u64) << 32 | slot as u64
 }
 
 /// Offsets that telling calls apart needs besides those of the walk, in bytes.
@@ -87,7 +91,7 @@ pub struct Watches {
     /// How their calls are told.
     pub offsets: WatchOffsets,
 }
-const _: () = assert!(size_of::<Watches>() == 4 * 24 + 32);
+const _: () = assert!(size_of::<Watches>() == 4 * 16 + 32);
 
 /// `_PyStackChunk.data` (Include/cpython/pystate.h of 3.11): where a chunk's first frame begins.
 const CHUNK_DATA: u64 = 24;

@@ -16,6 +16,7 @@ use memprof_common::{
     config::{FAULT_SLOTS, MAX_CPUS, RING_BYTES, SPACE_SLOTS},
     records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
+    watch::count_key,
 };
 
 use crate::memory::{Buffer, UserWindow};
@@ -99,6 +100,10 @@ pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
 /// Watched functions of traced processes, by pid.
 #[map]
 pub static WATCHES: HashMap<u32, Watches> = HashMap::with_max_entries(8192, 0);
+
+/// Reference counts of their code objects as last seen, by [`memprof_common::watch::count_key`].
+#[map]
+pub static COUNTS: HashMap<u64, u32> = HashMap::with_max_entries(32768, 0);
 
 /// Of which of its process's watched functions a thread has a watchpoint: a bit each, by tid.
 #[map]
@@ -265,8 +270,14 @@ pub fn thread(tid: u32) -> Option<&'static mut Thread> {
 
 /// The watched functions of a process.
 #[inline(always)]
-pub fn watches(pid: u32) -> Option<&'static mut Watches> {
-    value(WATCHES.get_ptr_mut(pid))
+pub fn watches(pid: u32) -> Option<&'static Watches> {
+    value(WATCHES.get_ptr_mut(pid)).map(|watches| &*watches)
+}
+
+/// The count of one of them.
+#[inline(always)]
+pub fn count(pid: u32, slot: usize) -> Option<&'static mut u32> {
+    value(COUNTS.get_ptr_mut(count_key(pid, slot)))
 }
 
 /// Of which of them a thread has a watchpoint.

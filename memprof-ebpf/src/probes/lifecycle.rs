@@ -6,15 +6,16 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memprof_common::{
-    Loss, Process, Thread, Watches,
+    Loss, Process, Thread,
     layout::thread_source,
     records::{Header, Task, kind, task_op},
+    watch::{WATCHED_FUNCTIONS, count_key},
 };
 
 use crate::{
     emit, images,
     kernel::{Structure, count_from, mm_of, unwatch},
-    maps::{self, ARMED, PROCESSES, THREADS, WATCHES, config, lose},
+    maps::{self, ARMED, COUNTS, PROCESSES, THREADS, WATCHES, config, lose},
     stack, unshare,
 };
 
@@ -46,13 +47,29 @@ fn inherit_watchpoints(maker: u32, tid: u32) {
     }
 }
 
-/// A forked child has the code objects of its parent.
+/// A forked child has the code objects of its parent, with the references to them.
 #[inline(always)]
 fn inherit_watches(parent: u32, child: u32) {
-    if let Some(watches) = maps::watches(parent) {
-        let watches: &Watches = watches;
-        if WATCHES.insert(child, watches, 0).is_err() {
-            lose(Loss::MapFull);
+    let Some(watches) = maps::watches(parent) else {
+        return;
+    };
+    let mut full = WATCHES.insert(child, watches, 0).is_err();
+    for slot in 0..WATCHED_FUNCTIONS {
+        if let Some(count) = maps::count(parent, slot) {
+            full |= COUNTS.insert(count_key(child, slot), *count, 0).is_err();
+        }
+    }
+    if full {
+        lose(Loss::MapFull);
+    }
+}
+
+/// Its code objects have gone.
+#[inline(always)]
+fn forget_watches(pid: u32) {
+    if WATCHES.remove(pid).is_ok() {
+        for slot in 0..WATCHED_FUNCTIONS {
+            let _ = COUNTS.remove(count_key(pid, slot));
         }
     }
 }
@@ -162,7 +179,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     }
     new_thread(pid, pid);
     // Watchpoints do not survive it.
-    let _ = WATCHES.remove(pid);
+    forget_watches(pid);
     let _ = ARMED.remove(pid);
     process.layout.thread_source = thread_source::NONE;
     process.layout.finalizing_address = 0;
@@ -217,7 +234,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     if process.borrows == 0 {
         unwatch(process);
     }
-    let _ = WATCHES.remove(pid);
+    forget_watches(pid);
     let _ = PROCESSES.remove(pid);
     debug!(&ctx, "exit: {} status {}", pid, status);
 }

@@ -50,14 +50,15 @@ fn hit(ctx: &PerfEventContext) -> Option<()> {
     // SAFETY: the kernel hands a `bpf_perf_event_data` to a program of this type.
     let address = unsafe { (*ctx.ctx).addr };
     let watches = maps::watches(pid)?;
-    let watched = find(watches, address)?;
-    let count = user_word(address) as u32;
-    if watched.count == 0 {
+    let slot = find(watches, address)?;
+    let last = maps::count(pid, slot)?;
+    if *last == 0 {
         // The code object has died, and this is what its memory is used for now.
         return None;
     }
-    let change = count.wrapping_sub(watched.count) as i32;
-    watched.count = count;
+    let count = user_word(address) as u32;
+    let change = count.wrapping_sub(*last) as i32;
+    *last = count;
     let begins = match change {
         1 => true,
         -1 => false,
@@ -68,7 +69,7 @@ fn hit(ctx: &PerfEventContext) -> Option<()> {
             return None;
         }
     };
-    let watched = *watched;
+    let watched = watches.functions[slot];
     let offsets = watches.offsets;
     let process = maps::process(pid)?;
     meet(process, pid);
@@ -129,15 +130,8 @@ fn hit(ctx: &PerfEventContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn find(watches: &mut Watches, address: u64) -> Option<&mut Watched> {
-    let mut index = 0;
-    while index < WATCHED_FUNCTIONS {
-        if watches.functions[index].code == address {
-            return Some(&mut watches.functions[index]);
-        }
-        index += 1;
-    }
-    None
+fn find(watches: &Watches, address: u64) -> Option<usize> {
+    (0..WATCHED_FUNCTIONS).find(|&slot| watches.functions[slot].code == address)
 }
 
 /// Whether the hit is of a call whose frame is the last on the datastack, and where.

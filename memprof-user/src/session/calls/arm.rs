@@ -32,12 +32,12 @@ impl Calls {
         let before = tables.watches(pid).unwrap_or_default();
         let mut watches = before;
         watches.offsets = offsets(&process.interpreter);
-        enter(process, pid, &mut watches);
+        let counted = enter(process, pid, &mut watches, tables);
         if watches.functions.iter().all(|one| one.code == 0) {
             return;
         }
         // A forked child has them already, and counts.
-        if watches != before && !tables.set_watches(pid, &watches) {
+        if watches != before && !(counted && tables.set_watches(pid, &watches)) {
             self.says.full(pid);
         }
         let mut refused: Vec<(u64, io::Error)> = Vec::new();
@@ -131,8 +131,8 @@ impl Calls {
         let memory = ProcessMemory::new(pid);
         let watches = tables.watches(pid).unwrap_or_default();
         let is_dead = |code: u64| {
-            let mut watched = watches.functions.iter().filter(|one| one.code == code);
-            if watched.any(|one| one.count == 0) {
+            let slot = watches.functions.iter().position(|one| one.code == code);
+            if slot.and_then(|slot| tables.count(pid, slot)) == Some(0) {
                 return true;
             }
             let object_type = memory.word(code.wrapping_add(8));
@@ -155,9 +155,10 @@ impl Calls {
     }
 }
 
-/// Gives the chosen functions the places that are free.
-fn enter(process: &mut Process, pid: u32, watches: &mut Watches) {
+/// Gives the chosen functions the places that are free. False: the kernel side has no room.
+fn enter(process: &mut Process, pid: u32, watches: &mut Watches, tables: &mut Tables) -> bool {
     let memory = ProcessMemory::new(pid);
+    let mut counted = true;
     for chosen in &mut process.chosen {
         let function = &chosen.function;
         if watches
@@ -170,22 +171,22 @@ fn enter(process: &mut Process, pid: u32, watches: &mut Watches) {
         let Some(count) = memory.word(function.code).map(|word| word as u32) else {
             continue;
         };
-        let free = watches.functions.iter_mut().find(|one| one.code == 0);
-        let Some(free) = free.filter(|_| count & IMMORTAL == 0) else {
+        let free = watches.functions.iter().position(|one| one.code == 0);
+        let Some(slot) = free.filter(|_| count & IMMORTAL == 0) else {
             continue;
         };
-        *free = Watched {
+        counted &= tables.set_count(pid, slot, count);
+        watches.functions[slot] = Watched {
             code: function.code,
             frame_bytes: function.frame_bytes,
-            count,
             flags: match function.is_generator {
                 true => watched_flag::GENERATOR,
                 false => 0,
             },
-            _padding: 0,
         };
         chosen.armed_ns = Some(clock::monotonic_ns());
     }
+    counted
 }
 
 /// What the kernel side needs to tell calls of this interpreter.
