@@ -77,8 +77,8 @@ pub struct KernelConfig {
     pub vma_start: u32,
     /// Bytes waiting in the ring above which growth wakes the reader too.
     pub wakeup_bytes: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
+    /// 1: growth tells the machine instruction that made it.
+    pub native: u32,
 }
 const _: () = assert!(size_of::<KernelConfig>() == 136);
 
@@ -96,6 +96,8 @@ pub struct Pending {
     pub end: u64,
     /// Stack id.
     pub stack: u64,
+    /// [`Growth::ip`]
+    pub ip: u64,
     /// Time of one of the last 16 faults.
     pub time_ns: u64,
     /// Thread. 0: nothing pending.
@@ -130,6 +132,7 @@ impl Pending {
             start: self.start,
             end: self.end,
             stack: self.stack,
+            ip: self.ip,
             pages: self.pages,
             events: self.events,
             member: self.member,
@@ -177,7 +180,7 @@ pub struct Process {
     /// the page tables know what is resident.
     pub unexplained: u32,
 }
-const _: () = assert!(size_of::<Process>() == 112 + 8 + 32 + 24 + 88 + 8 + 24);
+const _: () = assert!(size_of::<Process>() == 120 + 8 + 32 + 24 + 96 + 8 + 24);
 
 /// CPUs whose counters are summed at most, a power of two: on larger machines amounts of huge
 /// pages and of file pages are coarse.
@@ -214,7 +217,7 @@ pub struct LayoutOffer {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<LayoutOffer>() == 120);
+const _: () = assert!(size_of::<LayoutOffer>() == 128);
 
 /// Key of the `IMAGES` map: a file, as the kernel names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -247,7 +250,7 @@ pub struct KnownImage {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<KnownImage>() == 112 + 24);
+const _: () = assert!(size_of::<KnownImage>() == 120 + 24);
 
 impl KnownImage {
     /// The layout of a process that maps the file at `base`.
@@ -321,8 +324,10 @@ pub struct Fault {
     pub written_in_kernel: u32,
     /// See `written_op`.
     pub written_stack: u64,
+    /// [`Growth::ip`] of that write.
+    pub written_ip: u64,
 }
-const _: () = assert!(size_of::<Fault>() == 48);
+const _: () = assert!(size_of::<Fault>() == 56);
 
 /// Value of the `THREADS` map, keyed by tid: one a thread of a traced process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,9 +19,6 @@ pub mod thread_source {
     pub const PTHREAD_INT_KEY: u32 = 3;
 }
 
-/// [`PythonLayout::frame_owner`] of versions whose frames have no owner field.
-pub const NO_FIELD: u16 = 0xffff;
-
 /// Offsets of one CPython process. All in bytes; `0` in `thread_source` means "not usable".
 ///
 /// Names follow CPython's structures. The sources of the numbers stand in the user side's table.
@@ -64,17 +61,23 @@ pub struct PythonLayout {
     /// Bytes of a frame that must be readable: the highest field used plus its size, a multiple
     /// of 8.
     pub frame_bytes: u16,
-    /// 1: frames lie together in the datastack, read a page at a time (3.11+). 0: frames are heap
-    /// objects, read one by one (3.10 and older).
-    pub frame_paged: u16,
+    /// Bits of a frame's address that say where it is in what is read at once. 0xfff: frames lie
+    /// together in the datastack and are read a page at a time (3.11+). 0: they are heap objects,
+    /// read one by one (3.10 and older). This and the other masks are numbers from outside, not
+    /// made of a condition, so that the verifier follows one way through the loop over frames.
+    pub frame_page_mask: u16,
     /// `f_code` / `f_executable`.
     pub frame_code: u16,
     /// `f_back` / `previous`.
     pub frame_previous: u16,
     /// `f_lasti` / `prev_instr` / `instr_ptr`.
     pub frame_instr: u16,
-    /// `owner` (u8), or [`NO_FIELD`].
+    /// Bits above the instruction in its word: 32 where it is an int (`f_lasti`), else 0.
+    pub frame_instr_unused_bits: u16,
+    /// `owner` (u8).
     pub frame_owner: u16,
+    /// 0xff, or 0 where there is no `owner`.
+    pub frame_owner_mask: u16,
     /// Owners from this value up are shims of the interpreter (3 in 3.12+; 255: none).
     pub frame_shim_owner: u16,
     /// Bits to clear in the code word (3 for the tagged references of 3.14+).
@@ -107,6 +110,9 @@ pub struct PythonLayout {
     pub bytes_size: u16,
     /// `PyBytesObject.ob_sval`.
     pub bytes_data: u16,
+    /// `PyThreadState._status` (3.12+), or 0 where there is none: see
+    /// [`crate::walk::BOUND_GILSTATE`].
+    pub tstate_status: u16,
     /// `PyThreadState.interp`; read with the fields above where `code_generation` is used.
     pub tstate_interp: u16,
     /// `PyInterpreterState._code_object_generation` (u64, 3.14+), which changes whenever a code
@@ -115,9 +121,11 @@ pub struct PythonLayout {
     /// `co_version` (u32, 3.12+): another one for each code object of a process, or 0. 0: the
     /// version has none.
     pub code_version: u16,
+    /// Keeps the size a multiple of 8.
+    pub _padding: u16,
 }
 
-const _: () = assert!(size_of::<PythonLayout>() == 112);
+const _: () = assert!(size_of::<PythonLayout>() == 120);
 
 impl PythonLayout {
     /// The same layout of a process whose image lies `by` bytes further on. What is no address

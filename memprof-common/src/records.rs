@@ -110,6 +110,10 @@ pub struct Growth {
     pub end: u64,
     /// Id of the stack, 0 without one.
     pub stack: u64,
+    /// Address of the machine instruction in the program that touched the pages, or that called
+    /// into the kernel which did; 0 when nobody asked ([`crate::KernelConfig::native`]) or when it
+    /// is not the program's own doing.
+    pub ip: u64,
     /// Pages that became resident; equals `(end - start) / PAGE_BYTES` unless
     /// [`flag::WITHIN`] or [`flag::UNPLACED`] is set. 0 with `WITHIN`: another thread's event has
     /// counted them, so that only their place is told here.
@@ -121,7 +125,7 @@ pub struct Growth {
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
 }
-const _: () = assert!(size_of::<Growth>() == 64);
+const _: () = assert!(size_of::<Growth>() == 72);
 
 /// One frame as the kernel side saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -230,7 +234,8 @@ pub mod space_op {
     pub const MOVE: u16 = 2;
     /// An UNMAP or DISCARD that was announced failed: the range is still there.
     pub const UNMAP_FAILED: u16 = 3;
-    /// A file was mapped executable in a process without layout: look for an interpreter.
+    /// A file was mapped executable in a process without layout: look for an interpreter. In any
+    /// process where growth tells its instruction: look what is mapped now.
     pub const MAP_EXECUTABLE: u16 = 4;
     /// While the range was being given back, other threads touched the address space: only the
     /// page tables know what is in it now.
@@ -252,9 +257,9 @@ pub struct AddressSpace {
     pub start: u64,
     /// Bytes.
     pub len: u64,
-    /// For moves.
+    /// For moves. MAP_EXECUTABLE: [`ImageKey::inode`] of the file, 0 when it is not told.
     pub new_start: u64,
-    /// For moves.
+    /// For moves. MAP_EXECUTABLE: [`ImageKey::device`].
     pub new_len: u64,
     /// All resident pages of the process just then; for UNMAP: before the range goes.
     pub rss_pages: i64,

@@ -6,7 +6,7 @@
 //! page, so that most steps read nothing. Nothing here trusts the target: every length is bound,
 //! every address is only ever handed to the reader, which may refuse.
 
-use crate::layout::{NO_FIELD, PythonLayout, thread_source};
+use crate::layout::{PythonLayout, thread_source};
 use crate::records::RawFrame;
 
 /// Frames of one stack at most. The interpreter's default recursion limit is 1000.
@@ -26,10 +26,9 @@ pub const MAX_PTHREAD_KEY: u32 = 32;
 pub trait Memory {
     /// Fills the window with `len` (≤ [`WINDOW_BYTES`]) bytes from `address`; false if refused.
     fn fill(&mut self, address: u64, len: u32) -> bool;
-    /// Eight bytes of the window; offsets beyond it give unspecified bytes, never a fault.
-    fn word(&self, offset: u32) -> u64;
-    /// One byte of the window, likewise.
-    fn byte(&self, offset: u32) -> u8;
+    /// The eight bytes of the window at `base + field`: `base` below a page, `field` below 256, both
+    /// multiples of 8. Others give unspecified bytes, never a fault.
+    fn word(&self, base: u64, field: u64) -> u64;
 }
 
 /// Why there is no innermost frame.
@@ -71,7 +70,7 @@ pub fn thread_slot<M: Memory>(layout: &PythonLayout, memory: &mut M) -> Result<u
             if !memory.fill(layout.source_address, 8) {
                 return Err(NoFrame::NoThreadState);
             }
-            let tss = memory.word(0);
+            let tss = memory.word(0, 0);
             if tss as u32 == 0 {
                 return Err(NoFrame::NoThreadState);
             }
@@ -86,7 +85,7 @@ pub fn thread_slot<M: Memory>(layout: &PythonLayout, memory: &mut M) -> Result<u
                 return Err(NoFrame::NoThreadState);
             }
             // Its neighbour is another variable.
-            let key = memory.word(0) as u32;
+            let key = memory.word(0, 0) as u32;
             if (key as i32) < 0 {
                 return Err(NoFrame::NoThreadState);
             }
@@ -116,7 +115,7 @@ pub fn thread_state_in<M: Memory>(
             NoFrame::Failed
         });
     }
-    match memory.word(0) {
+    match memory.word(0, 0) {
         0 => Err(NoFrame::NoThreadState),
         tstate => Ok(tstate),
     }
@@ -133,24 +132,40 @@ pub fn thread_state<M: Memory>(
     thread_state_in(slot, thread_pointer, memory)
 }
 
-/// Address of the innermost frame by the thread state that holds the GIL; `NoThreadState` when
-/// that is not the running thread's, or the version does not keep it.
+/// Bit of `PyThreadState._status`, `bound_gilstate`: this thread state is the one in the storage of
+/// its thread. CPython clears it before another one takes its place there and before the thread
+/// state is freed (`bind_gilstate_tstate`, `unbind_gilstate_tstate` in Python/pystate.c, 3.12+).
+pub const BOUND_GILSTATE: u64 = 1 << 3;
+
+/// Address of the innermost frame, without a look into the thread's own storage; `NoThreadState`
+/// when that is needed.
+///
+/// Up to 3.11 by the thread state that holds the GIL, if it is the running thread's. From 3.12 on
+/// by `last`, the one that this thread had before (0: not known), if it says that it still is.
 #[inline(always)]
-pub fn attached_frame<M: Memory>(
+pub fn likely_frame<M: Memory>(
     layout: &PythonLayout,
+    last: u64,
     thread_pointer: u64,
     memory: &mut M,
 ) -> Result<u64, NoFrame> {
-    if layout.current_address == 0 || !memory.fill(layout.current_address, 8) {
+    let mut tstate = last;
+    if layout.current_address != 0 {
+        tstate = if memory.fill(layout.current_address, 8) {
+            memory.word(0, 0)
+        } else {
+            0
+        };
+    } else if layout.tstate_status == 0 {
+        tstate = 0;
+    }
+    if tstate == 0 {
         return Err(NoFrame::NoThreadState);
     }
-    match memory.word(0) {
-        0 => Err(NoFrame::NoThreadState),
+    match frame_of(layout, tstate, thread_pointer, true, memory) {
         // Another thread's may be freed just now: what cannot be read is not ours.
-        tstate => match innermost_frame(layout, tstate, thread_pointer, memory) {
-            Err(NoFrame::Failed) => Err(NoFrame::NoThreadState),
-            found => found,
-        },
+        Err(NoFrame::Failed) => Err(NoFrame::NoThreadState),
+        found => found,
     }
 }
 
@@ -164,14 +179,14 @@ pub fn attached_thread_state<M: Memory>(
     if layout.current_address == 0 || !memory.fill(layout.current_address, 8) {
         return None;
     }
-    let tstate = memory.word(0);
+    let tstate = memory.word(0, 0);
     let is_ours = tstate != 0
         && memory.fill(tstate.wrapping_add(layout.tstate_thread_id as u64), 8)
-        && memory.word(0) == thread_pointer;
+        && memory.word(0, 0) == thread_pointer;
     is_ours.then_some(tstate)
 }
 
-/// Address of the innermost frame of a thread state.
+/// Address of the innermost frame of the thread state that was found in the thread's own storage.
 #[inline(always)]
 pub fn innermost_frame<M: Memory>(
     layout: &PythonLayout,
@@ -179,14 +194,32 @@ pub fn innermost_frame<M: Memory>(
     thread_pointer: u64,
     memory: &mut M,
 ) -> Result<u64, NoFrame> {
-    let start = layout.tstate_start as u32;
-    if !memory.fill(tstate.wrapping_add(start as u64), layout.tstate_len as u32) {
+    frame_of(layout, tstate, thread_pointer, false, memory)
+}
+
+/// Address of the innermost frame of a thread state; `to_be_bound`: if it says that it is the one
+/// in its thread's own storage, where it can say so.
+#[inline(always)]
+fn frame_of<M: Memory>(
+    layout: &PythonLayout,
+    tstate: u64,
+    thread_pointer: u64,
+    to_be_bound: bool,
+    memory: &mut M,
+) -> Result<u64, NoFrame> {
+    let start = tstate.wrapping_add(layout.tstate_start as u64);
+    if !memory.fill(start, layout.tstate_len as u32) {
         return Err(NoFrame::Failed);
     }
-    let frame = memory.word((layout.tstate_frame as u32).wrapping_sub(start));
+    let field = |offset: u16| memory.word(0, offset.wrapping_sub(layout.tstate_start) as u64);
+    let frame = field(layout.tstate_frame);
     // glibc's pthread_self() is the thread pointer itself, and CPython stores it: a thread state
     // that belongs to another thread, or was freed and reused, is told by this.
-    if memory.word((layout.tstate_thread_id as u32).wrapping_sub(start)) != thread_pointer {
+    if field(layout.tstate_thread_id) != thread_pointer {
+        return Err(NoFrame::NoThreadState);
+    }
+    if to_be_bound && layout.tstate_status != 0 && field(layout.tstate_status) & BOUND_GILSTATE == 0
+    {
         return Err(NoFrame::NoThreadState);
     }
     if frame == 0 {
@@ -198,86 +231,103 @@ pub fn innermost_frame<M: Memory>(
     if !memory.fill(frame.wrapping_add(layout.cframe_current_frame as u64), 8) {
         return Err(NoFrame::Failed);
     }
-    match memory.word(0) {
+    match memory.word(0, 0) {
         0 => Err(NoFrame::NoFrame),
         frame => Ok(frame),
     }
 }
 
+/// Where a frame has its fields, made ready for the loop over frames: there every instruction counts.
+#[derive(Clone, Copy, Debug)]
+struct FrameFields {
+    code: u64,
+    /// Bits of that word that are the address.
+    code_mask: u64,
+    instr: u64,
+    instr_mask: u64,
+    previous: u64,
+    /// The word that holds the owner.
+    owner: u64,
+    /// Bits below the owner in it.
+    owner_shift: u64,
+    /// Its bits after that; 0 where there is no owner.
+    owner_mask: u64,
+    /// Bytes of a frame.
+    bytes: u64,
+    /// Bits of a frame's address that are its window's.
+    window_mask: u64,
+}
+
+impl FrameFields {
+    #[inline(always)]
+    fn new(layout: &PythonLayout) -> Self {
+        let owner = layout.frame_owner as u64;
+        FrameFields {
+            code: layout.frame_code as u64,
+            code_mask: !(layout.code_tag_mask as u64) & RawFrame::CODE_MASK,
+            instr: layout.frame_instr as u64,
+            instr_mask: u64::MAX >> (layout.frame_instr_unused_bits & 63),
+            previous: layout.frame_previous as u64,
+            owner: owner & !7,
+            owner_shift: (owner & 7) * 8,
+            owner_mask: layout.frame_owner_mask as u64,
+            bytes: layout.frame_bytes as u64,
+            window_mask: !(layout.frame_page_mask as u64),
+        }
+    }
+}
+
 /// A walk under way: the next frame, and the part of memory the window holds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Walk {
     /// Address of the frame to read next; 0 at the end.
     pub frame: u64,
-    /// Address of the window's first byte.
-    pub window: u64,
-    /// Bytes in the window; 0 before the first read.
-    pub window_len: u32,
-    /// Keeps the size a multiple of 8.
-    pub _padding: u32,
     /// Mixed from all frames so far; the stack's id.
     pub hash: u64,
+    /// Address of the window's first byte.
+    window: u64,
+    /// How far into the window a frame may begin. Nothing begins at 0 before the first read.
+    last: u32,
+    fields: FrameFields,
 }
 
 impl Walk {
     /// Begins at `frame`. `seed` goes into the hash: stacks of different processes never share
     /// an id.
     #[inline(always)]
-    pub fn new(frame: u64, seed: u64) -> Self {
+    pub fn new(layout: &PythonLayout, frame: u64, seed: u64) -> Self {
         Walk {
             frame,
-            window: 0,
-            window_len: 0,
-            _padding: 0,
             hash: seed,
+            window: 0,
+            last: 0,
+            fields: FrameFields::new(layout),
         }
     }
 
     /// Reads one frame into `out` and moves on to the frame that called it.
     #[inline(always)]
-    pub fn step<M: Memory>(
-        &mut self,
-        layout: &PythonLayout,
-        memory: &mut M,
-        out: &mut RawFrame,
-    ) -> Step {
-        let frame = self.frame;
+    pub fn step<M: Memory>(&mut self, memory: &mut M, out: &mut RawFrame) -> Step {
+        let (frame, fields) = (self.frame, self.fields);
         if frame == 0 {
             return Step::End;
         }
-        let frame_bytes = layout.frame_bytes as u64;
+        // A frame below the window wraps to a huge offset.
         let mut offset = frame.wrapping_sub(self.window);
-        // Both comparisons: a frame below the window wraps to a huge offset.
-        if offset > self.window_len as u64 || offset + frame_bytes > self.window_len as u64 {
-            let window = if layout.frame_paged != 0 {
-                frame & !0xfff
-            } else {
-                frame
-            };
-            offset = frame.wrapping_sub(window);
-            let len = (offset + frame_bytes) as u32;
-            if !memory.fill(window, len) {
-                self.window_len = 0;
+        if offset > self.last as u64 {
+            self.window = frame & fields.window_mask;
+            offset = frame.wrapping_sub(self.window);
+            self.last = offset as u32;
+            if !memory.fill(self.window, (offset + fields.bytes) as u32) {
                 return Step::Failed;
             }
-            self.window = window;
-            self.window_len = len;
         }
-        let offset = offset as u32;
-        let owner = if layout.frame_owner == NO_FIELD {
-            0
-        } else {
-            memory.byte(offset.wrapping_add(layout.frame_owner as u32))
-        };
-        let code = memory.word(offset.wrapping_add(layout.frame_code as u32));
-        let code = code & !(layout.code_tag_mask as u64) & RawFrame::CODE_MASK;
-        let mut instr = memory.word(offset.wrapping_add(layout.frame_instr as u32));
-        if layout.code_adaptive == 0 {
-            instr &= 0xffff_ffff; // f_lasti is an int; its neighbour is f_lineno
-        }
-        let previous = memory.word(offset.wrapping_add(layout.frame_previous as u32));
+        let owner = memory.word(offset, fields.owner) >> fields.owner_shift;
+        let code = memory.word(offset, fields.code) & fields.code_mask;
+        let instr = memory.word(offset, fields.instr) & fields.instr_mask;
+        let previous = memory.word(offset, fields.previous);
         *out = RawFrame {
-            code: code | ((owner as u64) << 56),
+            code: code | (owner & fields.owner_mask) << 56,
             instr,
         };
         // Both words in one round: what depends on the frame before is the costly part.

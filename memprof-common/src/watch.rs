@@ -116,8 +116,8 @@ pub fn datastack<M: Memory>(
         return None;
     }
     Some(Datastack {
-        chunk: memory.word(0),
-        top: memory.word(8),
+        chunk: memory.word(0, 0),
+        top: memory.word(0, 8),
     })
 }
 
@@ -150,10 +150,10 @@ impl LastLinked {
             return true;
         }
         if frame <= stack.chunk || frame >= stack.top {
-            self.frame = memory.word(layout.frame_previous as u32);
+            self.frame = memory.word(0, layout.frame_previous as u64);
             return false;
         }
-        let code = memory.word(layout.frame_code as u32) & !(layout.code_tag_mask as u64);
+        let code = memory.word(0, layout.frame_code as u64) & !(layout.code_tag_mask as u64);
         if let Some(bytes) = frame_bytes(offsets, code, memory) {
             self.end = frame.wrapping_add(bytes);
         }
@@ -168,12 +168,12 @@ fn frame_bytes<M: Memory>(offsets: &WatchOffsets, code: u64, memory: &mut M) -> 
     if !memory.fill(code.wrapping_add(offsets.code_frame_words as u64), 8) {
         return None;
     }
-    words += memory.word(0) as u32 as u64;
+    words += memory.word(0, 0) as u32 as u64;
     if offsets.code_stack_words != 0 {
         if !memory.fill(code.wrapping_add(offsets.code_stack_words as u64), 8) {
             return None;
         }
-        words += memory.word(0) as u32 as u64;
+        words += memory.word(0, 0) as u32 as u64;
     }
     // Both are ints of the target: a sum that no datastack has is no size.
     if words > 1 << 24 {
@@ -201,8 +201,8 @@ pub fn is_ending<M: Memory>(
     if !memory.fill(frame, layout.frame_bytes as u32) {
         return false;
     }
-    let code = memory.word(layout.frame_code as u32) & !(layout.code_tag_mask as u64);
-    let previous = memory.word(layout.frame_previous as u32);
+    let code = memory.word(0, layout.frame_code as u64) & !(layout.code_tag_mask as u64);
+    let previous = memory.word(0, layout.frame_previous as u64);
     if linked_end <= frame && code == watched.code {
         return true;
     }
@@ -217,13 +217,13 @@ pub fn is_ending<M: Memory>(
     if offsets.linked_at_end == 0 || innermost != frame {
         return false;
     }
-    let instr = memory.word(layout.frame_instr as u32);
-    memory.fill(instr, 8) && memory.byte(0) == RETURN_VALUE_3_11
+    let instr = memory.word(0, layout.frame_instr as u64);
+    memory.fill(instr, 8) && memory.word(0, 0) as u8 == RETURN_VALUE_3_11
 }
 
 /// `ob_refcnt` and `ob_type` of an object.
-const OB_REFCNT: u32 = 0;
-const OB_TYPE: u32 = 8;
+const OB_REFCNT: u64 = 0;
+const OB_TYPE: u64 = 8;
 
 /// True when `object` is a frame object of `watched` that is being made (`begins`: it has one
 /// reference) or freed (it has none). `innermost` is the innermost linked frame, its caller.
@@ -241,13 +241,13 @@ pub fn is_frame_object<M: Memory>(
         return false;
     }
     if !memory.fill(object, layout.frame_bytes as u32)
-        || memory.word(OB_TYPE) != offsets.frame_type
-        || memory.word(OB_REFCNT) != begins as u64
+        || memory.word(0, OB_TYPE) != offsets.frame_type
+        || memory.word(0, OB_REFCNT) != begins as u64
     {
         return false;
     }
     // 3.10 takes the reference before it stores it, and has stored the caller then
     // (`_PyFrame_New_NoTrack`, Objects/frameobject.c).
-    memory.word(layout.frame_code as u32) == watched.code
-        || (begins && memory.word(layout.frame_previous as u32) == innermost)
+    memory.word(0, layout.frame_code as u64) == watched.code
+        || (begins && memory.word(0, layout.frame_previous as u64) == innermost)
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use memprof_common::PythonLayout;
-use memprof_common::layout::{NO_FIELD, thread_source};
+use memprof_common::layout::thread_source;
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
-    MAX_FRAMES, MAX_PTHREAD_KEY, Memory, NoFrame, Step, WINDOW_BYTES, Walk, finish,
-    innermost_frame, thread_state,
+    BOUND_GILSTATE, MAX_FRAMES, MAX_PTHREAD_KEY, Memory, NoFrame, Step, WINDOW_BYTES, Walk, finish,
+    innermost_frame, likely_frame, thread_state,
 };
 
 /// Words by address; what is between reads as zero, pages without a word are refused.
@@ -49,15 +49,12 @@ impl Memory for Words {
         true
     }
 
-    fn word(&self, offset: u32) -> u64 {
-        let bytes = self.window.get(offset as usize..offset as usize + 8);
+    fn word(&self, base: u64, field: u64) -> u64 {
+        let offset = (base + field) as usize;
+        let bytes = self.window.get(offset..offset + 8);
         bytes.map_or(0xdead, |bytes| {
             u64::from_ne_bytes(bytes.try_into().unwrap())
         })
-    }
-
-    fn byte(&self, offset: u32) -> u8 {
-        self.window.get(offset as usize).copied().unwrap_or(0xad)
     }
 }
 
@@ -71,18 +68,20 @@ const LAYOUT: PythonLayout = PythonLayout {
     image_start: 0,
     image_end: 0,
     pthread_data: 0x318,
-    tstate_start: 56,
-    tstate_len: 88,
+    tstate_start: 24,
+    tstate_len: 120,
     tstate_frame: 56,
     tstate_thread_id: 136,
     has_cframe: 1,
     cframe_current_frame: 0,
     frame_bytes: 72,
-    frame_paged: 1,
+    frame_page_mask: 0xfff,
     frame_code: 0,
     frame_previous: 8,
     frame_instr: 56,
+    frame_instr_unused_bits: 0,
     frame_owner: 70,
+    frame_owner_mask: 0xff,
     frame_shim_owner: 3,
     code_tag_mask: 0,
     code_bytes: 144,
@@ -98,9 +97,11 @@ const LAYOUT: PythonLayout = PythonLayout {
     unicode_compact_data: 56,
     bytes_size: 16,
     bytes_data: 32,
+    tstate_status: 24,
     tstate_interp: 16,
     code_generation: 0,
     code_version: 92,
+    _padding: 0,
 };
 
 fn frame(memory: &mut Words, address: u64, code: u64, previous: u64, instr: u64, owner: u8) {
@@ -112,11 +113,11 @@ fn frame(memory: &mut Words, address: u64, code: u64, previous: u64, instr: u64,
 
 /// All frames from `first` on, and how it ended.
 fn walk(layout: &PythonLayout, memory: &mut Words, first: u64) -> (Vec<RawFrame>, Step, Walk) {
-    let mut walk = Walk::new(first, 1);
+    let mut walk = Walk::new(layout, first, 1);
     let mut frames = Vec::new();
     while frames.len() < MAX_FRAMES as usize {
         let mut out = RawFrame::default();
-        match walk.step(layout, memory, &mut out) {
+        match walk.step(memory, &mut out) {
             Step::Frame => frames.push(out),
             end => return (frames, end, walk),
         }
@@ -192,9 +193,9 @@ fn tags_and_signed_offsets_are_cleared() {
 
     // f_lasti of 3.10 is an int; what lies behind it is another field.
     let old = PythonLayout {
-        code_adaptive: 0,
-        frame_paged: 0,
-        frame_owner: NO_FIELD,
+        frame_instr_unused_bits: 32,
+        frame_page_mask: 0,
+        frame_owner_mask: 0,
         ..LAYOUT
     };
     frame(
@@ -217,8 +218,8 @@ fn different_stacks_have_different_hashes() {
     frame(&mut memory, 0x7000_0100, 2, 0x7000_0000, 1, 0);
     frame(&mut memory, 0x7000_0200, 2, 0x7000_0000, 2, 0);
     let mut hash = |first, seed| {
-        let mut walk = Walk::new(first, seed);
-        while walk.step(&LAYOUT, &mut memory, &mut RawFrame::default()) == Step::Frame {}
+        let mut walk = Walk::new(&LAYOUT, first, seed);
+        while walk.step(&mut memory, &mut RawFrame::default()) == Step::Frame {}
         finish(walk.hash)
     };
     let hashes = [
@@ -264,6 +265,48 @@ fn the_thread_state_comes_from_the_thread_s_own_slot() {
     assert_eq!(frame(&mut memory), Err(NoFrame::NoFrame));
     memory.set(cframe, 0x7000_0000);
     assert_eq!(frame(&mut memory), Ok(0x7000_0000));
+}
+
+#[test]
+fn the_last_thread_state_is_taken_again_only_while_its_thread_has_it() {
+    let layout = PythonLayout {
+        has_cframe: 0,
+        ..LAYOUT
+    };
+    let (pointer, tstate, first) = (0x2000, 0x3000, 0x7000_0000);
+    let mut memory = Words::default();
+    let frame = |memory: &mut Words, layout, last| likely_frame(layout, last, pointer, memory);
+    let other = Err(NoFrame::NoThreadState);
+    // Never seen; freed, with its page.
+    assert_eq!(frame(&mut memory, &layout, 0), other);
+    assert_eq!(frame(&mut memory, &layout, tstate), other);
+    memory.set(tstate + 56, first);
+    memory.set(tstate + 136, pointer);
+    memory.set(tstate + 24, !BOUND_GILSTATE);
+    assert_eq!(frame(&mut memory, &layout, tstate), other);
+    memory.set(tstate + 24, BOUND_GILSTATE);
+    assert_eq!(frame(&mut memory, &layout, tstate), Ok(first));
+    memory.set(tstate + 56, 0);
+    assert_eq!(frame(&mut memory, &layout, tstate), Err(NoFrame::NoFrame));
+    memory.set(tstate + 136, pointer + 1);
+    assert_eq!(frame(&mut memory, &layout, tstate), other);
+
+    // 3.11 has no status, but a pointer to the one that holds the GIL: the last one is no evidence.
+    memory.set(tstate + 56, first);
+    memory.set(tstate + 136, pointer);
+    let old = PythonLayout {
+        tstate_status: 0,
+        ..layout
+    };
+    assert_eq!(frame(&mut memory, &old, tstate), other);
+    let current = PythonLayout {
+        current_address: 0x5000,
+        ..old
+    };
+    memory.set(0x5000, 0);
+    assert_eq!(frame(&mut memory, &current, tstate), other);
+    memory.set(0x5000, tstate);
+    assert_eq!(frame(&mut memory, &current, 0), Ok(first));
 }
 
 #[test]

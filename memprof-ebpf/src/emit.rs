@@ -134,6 +134,7 @@ pub fn growth(process: &mut Process, growth: &mut Growth, rep: RepState) {
     if pending.tid == growth.header.tid
         && pending.end == growth.start
         && pending.stack == growth.stack
+        && pending.ip == growth.ip
         && pending.member == growth.member
         && pending.op == growth.header.op as u32
         && pending.flags == growth.header.flags
@@ -149,6 +150,7 @@ pub fn growth(process: &mut Process, growth: &mut Growth, rep: RepState) {
                 start: growth.start,
                 end: growth.end,
                 stack: growth.stack,
+                ip: growth.ip,
                 time_ns: growth.header.time_ns,
                 tid: growth.header.tid,
                 pages: growth.pages,

@@ -76,6 +76,13 @@ pub fn current() -> Structure {
     Structure(unsafe { bpf_get_current_task_btf() } as *const u8)
 }
 
+/// Pid (the kernel's tgid) and tid (the kernel's pid) of a task, in the initial pid namespace.
+#[inline(always)]
+pub fn ids_of(task: Structure) -> (u32, u32) {
+    let (pid, tid) = (config!(task_tgid), config!(task_pid));
+    (task.field(pid as usize), task.field(tid as usize))
+}
+
 /// `mm_struct` of a task.
 #[inline(always)]
 pub fn mm_of(task: Structure) -> Structure {
@@ -113,6 +120,20 @@ pub fn registers(task: Structure) -> Structure {
 #[inline(always)]
 pub fn in_system_call(registers: Structure) -> bool {
     registers.field::<i64>(regs::ORIG_AX) != -1
+}
+
+/// What [`Growth::ip`] says of a fault or a call that the task is in, if the user wants to know.
+///
+/// A call returns to the instruction after it, which may be another function's: the one before
+/// that address is meant.
+///
+/// [`Growth::ip`]: memprof_common::records::Growth::ip
+#[inline(always)]
+pub fn native_ip(registers: Structure) -> u64 {
+    if config!(native) == 0 {
+        return 0;
+    }
+    registers.field::<u64>(regs::IP) - in_system_call(registers) as u64
 }
 
 /// Reads kernel memory at an address that is not a typed pointer; None when it is not there.

@@ -14,7 +14,7 @@ use memprof_common::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
     Watches,
     config::{FAULT_SLOTS, MAX_CPUS, RING_BYTES, SPACE_SLOTS},
-    records::{self, CODE_OBJECT_BYTES, LINETABLE_BYTES, RawFrame},
+    records::{self, CODE_OBJECT_BYTES, Growth, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
     watch::count_key,
 };
@@ -58,7 +58,7 @@ pub static CONFIG: KernelConfig = KernelConfig {
     large_folios: 0,
     vma_start: 0,
     wakeup_bytes: 0,
-    _padding: 0,
+    native: 0,
 };
 
 /// One field of [`CONFIG`] as a constant for the verifier.
@@ -140,18 +140,23 @@ pub struct SeenStack {
 #[map]
 pub static STACKS: LruHashMap<u64, SeenStack> = LruHashMap::with_max_entries(131072, 0);
 
-/// The stack that a thread had last.
+/// What a thread had last.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct LastStack {
+    /// The thread.
+    pub tid: u32,
+    pub _padding: u32,
+    /// Address of its `PyThreadState`; 0: not known.
+    pub thread_state: u64,
     /// Hash of what was walked.
     pub walked: u64,
     pub stack: SeenStack,
 }
 
 /// Each thread's last stack, by tid modulo [`FAULT_SLOTS`]: an array's lookup is an addition.
-/// Threads whose tids collide find each other's, of which nothing is right for them: what was
-/// walked is of one process.
+/// Threads whose tids collide take it from each other. What they then find by chance is not taken for
+/// their own: a thread state names its thread, and what was walked is of one process.
 #[map]
 pub static LAST_STACKS: Array<LastStack> = Array::with_max_entries(FAULT_SLOTS, 0);
 
@@ -205,6 +210,10 @@ pub struct Scratch {
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 << 10);
+
+/// The growth for which a stack is walked.
+#[map]
+pub static GROWTH: PerCpuArray<Growth> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
@@ -319,7 +328,14 @@ pub fn seen_stack(hash: u64) -> Option<&'static mut SeenStack> {
 /// The last stack of a thread.
 #[inline(always)]
 pub fn last_stack(tid: u32) -> Option<&'static mut LastStack> {
-    value(LAST_STACKS.get_ptr_mut(tid % FAULT_SLOTS))
+    let last = value(LAST_STACKS.get_ptr_mut(tid % FAULT_SLOTS))?;
+    if last.tid != tid {
+        *last = LastStack {
+            tid,
+            ..LastStack::default()
+        };
+    }
+    Some(last)
 }
 
 /// The code object that was sent for this key.
@@ -332,6 +348,12 @@ pub fn sent_code(key: CodeKey) -> Option<SentCode> {
 #[inline(always)]
 pub fn scratch() -> Option<&'static mut Scratch> {
     value(SCRATCH.get_ptr_mut(0))
+}
+
+/// See [`GROWTH`].
+#[inline(always)]
+pub fn growth() -> Option<&'static mut Growth> {
+    value(GROWTH.get_ptr_mut(0))
 }
 
 /// Distances between the CPUs' copies; all zero until found.

@@ -5,12 +5,11 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str}
 use memprof_common::walk::{Memory, WINDOW_BYTES};
 
 /// Reads `len` bytes of the target into the beginning of `buffer`; false when they are not
-/// readable or more than it holds. `N` is a power of two.
+/// readable or more than it holds.
 #[inline(always)]
 pub fn read_user<const N: usize>(buffer: &mut [u8; N], len: u32, address: u64) -> bool {
-    const { assert!(N.is_power_of_two()) };
     // The mask gives the verifier a bound, the comparison keeps the meaning.
-    let len = len & (2 * N as u32 - 1);
+    let len = len & (2 * N.next_power_of_two() as u32 - 1);
     if len > N as u32 {
         return false;
     }
@@ -69,39 +68,35 @@ impl<const N: usize> Buffer<N> {
     pub fn int(&self, offset: u32) -> u32 {
         self.at(offset)
     }
-
-    /// One byte.
-    #[inline(always)]
-    pub fn byte(&self, offset: u32) -> u8 {
-        self.at(offset)
-    }
 }
 
 /// What [`Buffer::at`] reads: sizes are powers of two, every bit pattern is a value.
 trait Number: Copy {}
-impl Number for u8 {}
 impl Number for u32 {}
 impl Number for u64 {}
 
-/// Room for the walk's window: a power of two above [`WINDOW_BYTES`].
-pub const WINDOW_ROOM: usize = WINDOW_BYTES.next_power_of_two();
-
 /// The walk's view of the target: a window in the per-CPU scratch.
-pub type UserWindow = Buffer<WINDOW_ROOM>;
+#[repr(C, align(8))]
+pub struct UserWindow([u8; WINDOW_BYTES]);
 
-impl Memory for &mut UserWindow {
+/// The multiples of 8 in a page, and those below 256.
+const BASES: u64 = 0xff8;
+const FIELDS: u64 = 0xf8;
+const _: () = assert!(BASES + FIELDS + 8 <= WINDOW_BYTES as u64);
+
+impl Memory for UserWindow {
     #[inline(always)]
     fn fill(&mut self, address: u64, len: u32) -> bool {
-        Buffer::fill(self, address, len)
+        read_user(&mut self.0, len, address)
     }
 
     #[inline(always)]
-    fn word(&self, offset: u32) -> u64 {
-        Buffer::word(self, offset)
-    }
-
-    #[inline(always)]
-    fn byte(&self, offset: u32) -> u8 {
-        Buffer::byte(self, offset)
+    fn word(&self, base: u64, field: u64) -> u64 {
+        // SAFETY: the sum of the masked offsets is a multiple of 8 and ends inside the window, as the
+        // assertion says; the window is aligned to 8. Any bytes are a number.
+        unsafe {
+            let base = self.0.as_ptr().add((base & BASES) as usize);
+            base.add((field & FIELDS) as usize).cast::<u64>().read()
+        }
     }
 }

@@ -14,7 +14,7 @@ use memprof_common::{
     Loss, Process, PythonLayout,
     layout::thread_source,
     records::{Header, RawFrame, Stack, flag, kind, walk_result},
-    walk::{self, MAX_FRAMES, NoFrame, Step, Walk},
+    walk::{self, MAX_FRAMES, Memory, NoFrame, Step, Walk},
 };
 
 use crate::{
@@ -35,7 +35,11 @@ pub struct Captured {
 
 /// Frames that are walked by an ordinary loop: most stacks end there, and its rounds cost half.
 /// The verifier looks at each of them, so there cannot be many.
-const NEAR_FRAMES: u32 = 32;
+const NEAR_FRAMES: u32 = 16;
+
+/// Frames of one round of the loop over further frames: to begin a round costs as much as a frame.
+const FRAMES_A_ROUND: u32 = 4;
+const _: () = assert!((MAX_FRAMES - NEAR_FRAMES).is_multiple_of(FRAMES_A_ROUND));
 
 /// What a walk gave.
 struct Walked {
@@ -47,12 +51,12 @@ struct Walked {
 /// Walks from the innermost frame on; the frames go to scratch.
 #[inline(always)]
 fn walk_from(frame: u64, seed: u64, layout: &PythonLayout, scratch: &mut Scratch) -> Walked {
-    let mut window = &mut scratch.window;
+    let window = &mut scratch.window;
     let frames = &mut scratch.stack.tail;
-    let mut walk = Walk::new(frame, seed);
+    let mut walk = Walk::new(layout, frame, seed);
     let mut depth = 0;
     while depth < NEAR_FRAMES {
-        match walk.step(layout, &mut window, &mut frames[depth as usize]) {
+        match walk.step(window, &mut frames[depth as usize]) {
             Step::Frame => depth += 1,
             ended => {
                 return Walked {
@@ -67,11 +71,10 @@ fn walk_from(frame: u64, seed: u64, layout: &PythonLayout, scratch: &mut Scratch
         walk,
         window,
         frames,
-        layout,
         depth,
         ended: Step::Frame,
     };
-    repeat::run(MAX_FRAMES - NEAR_FRAMES, &mut far);
+    repeat::run((MAX_FRAMES - NEAR_FRAMES) / FRAMES_A_ROUND, &mut far);
     Walked {
         hash: far.walk.hash,
         depth: far.depth,
@@ -84,7 +87,6 @@ struct Frames<'a> {
     walk: Walk,
     window: &'a mut UserWindow,
     frames: &'a mut [RawFrame; MAX_FRAMES as usize],
-    layout: &'a PythonLayout,
     depth: u32,
     ended: Step,
 }
@@ -92,29 +94,35 @@ struct Frames<'a> {
 impl Rounds for Frames<'_> {
     #[inline(always)]
     fn round(&mut self, index: u32) -> ControlFlow<()> {
-        let index = index + NEAR_FRAMES;
-        let out = &mut self.frames[index as usize % MAX_FRAMES as usize];
-        match self.walk.step(self.layout, &mut self.window, out) {
-            Step::Frame => {
-                self.depth = index + 1;
-                ControlFlow::Continue(())
-            }
-            other => {
-                self.ended = other;
-                ControlFlow::Break(())
+        // The index that the kernel gives: one that is counted here would have the verifier follow
+        // round after round.
+        let first = NEAR_FRAMES + index * FRAMES_A_ROUND;
+        for next in 0..FRAMES_A_ROUND {
+            let out = &mut self.frames[(first + next) as usize % MAX_FRAMES as usize];
+            match self.walk.step(self.window, out) {
+                Step::Frame => {}
+                other => {
+                    self.depth = first + next;
+                    self.ended = other;
+                    return ControlFlow::Break(());
+                }
             }
         }
+        self.depth = first + FRAMES_A_ROUND;
+        ControlFlow::Continue(())
     }
 }
 
+/// Address of the innermost frame. `last`: the thread state that this thread had before; in the end,
+/// the one it has.
 #[inline(always)]
 fn innermost(
     layout: &mut PythonLayout,
+    last: &mut u64,
     thread_pointer: u64,
-    mut memory: &mut UserWindow,
+    memory: &mut UserWindow,
 ) -> Result<u64, NoFrame> {
-    let memory = &mut memory;
-    match walk::attached_frame(layout, thread_pointer, memory) {
+    match walk::likely_frame(layout, *last, thread_pointer, memory) {
         Err(NoFrame::NoThreadState) => {}
         found => return found,
     }
@@ -125,6 +133,7 @@ fn innermost(
         layout.thread_source = thread_source::TLS_OFFSET;
     }
     let tstate = walk::thread_state_in(slot, thread_pointer, memory)?;
+    *last = tstate;
     walk::innermost_frame(layout, tstate, thread_pointer, memory)
 }
 
@@ -133,9 +142,8 @@ fn innermost(
 pub fn thread_state(
     layout: &mut PythonLayout,
     thread_pointer: u64,
-    mut memory: &mut UserWindow,
+    memory: &mut UserWindow,
 ) -> Result<u64, NoFrame> {
-    let memory = &mut memory;
     if let Some(tstate) = walk::attached_thread_state(layout, thread_pointer, memory) {
         return Ok(tstate);
     }
@@ -166,10 +174,16 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
     if process.layout.thread_source == thread_source::NONE {
         return none(walk_result::NO_LAYOUT);
     }
-    let Some(scratch) = maps::scratch() else {
+    let (Some(scratch), Some(last)) = (maps::scratch(), maps::last_stack(tid)) else {
         return none(walk_result::FAILED);
     };
-    let frame = match innermost(&mut process.layout, thread_pointer, &mut scratch.window) {
+    let frame = innermost(
+        &mut process.layout,
+        &mut last.thread_state,
+        thread_pointer,
+        &mut scratch.window,
+    );
+    let frame = match frame {
         Ok(frame) => frame,
         Err(NoFrame::NoLayout) => return none(walk_result::NO_LAYOUT),
         Err(NoFrame::NoThreadState) => return none(walk_result::NO_THREAD_STATE),
@@ -192,7 +206,7 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
         Some(generation) => generation,
         None => innermost_code(&process.layout, scratch),
     };
-    let mut id = known(walked, witness, generation.is_some(), tid);
+    let mut id = known(last, walked, witness, generation.is_some());
     if id == 0 {
         scratch.stack.head = Stack {
             header: Header {
@@ -208,7 +222,7 @@ pub fn capture(process: &mut Process, pid: u32, tid: u32, thread_pointer: u64) -
             _padding: 0,
         };
         id = send(process, scratch, ended);
-        remember(walked, witness, generation.is_some(), scratch, tid);
+        remember(last, walked, witness, generation.is_some(), scratch);
     }
     Captured {
         op: walk_result::STACK,
@@ -223,8 +237,8 @@ fn code_generation(layout: &PythonLayout, window: &UserWindow) -> Option<u64> {
     if layout.code_generation == 0 {
         return None;
     }
-    let interp =
-        window.word((layout.tstate_interp as u32).wrapping_sub(layout.tstate_start as u32));
+    let field = layout.tstate_interp.wrapping_sub(layout.tstate_start);
+    let interp = window.word(0, field as u64);
     Some(user_word(
         interp.wrapping_add(layout.code_generation as u64),
     ))
@@ -242,11 +256,8 @@ fn innermost_code(layout: &PythonLayout, scratch: &mut Scratch) -> u64 {
 
 /// The id of a stack that the user side has and whose code objects are the same; else 0.
 #[inline(always)]
-fn known(walked: u64, witness: u64, exact: bool, tid: u32) -> u64 {
-    let mut last = maps::last_stack(tid);
-    if let Some(last) = &mut last
-        && last.walked == walked
-    {
+fn known(last: &mut LastStack, walked: u64, witness: u64, exact: bool) -> u64 {
+    if last.walked == walked {
         return if is_same(&mut last.stack, witness, exact) {
             last.stack.id
         } else {
@@ -259,12 +270,8 @@ fn known(walked: u64, witness: u64, exact: bool, tid: u32) -> u64 {
     if !is_same(seen, witness, exact) {
         return 0;
     }
-    if let Some(last) = last {
-        *last = LastStack {
-            walked,
-            stack: *seen,
-        };
-    }
+    last.walked = walked;
+    last.stack = *seen;
     seen.id
 }
 
@@ -286,7 +293,7 @@ fn is_same(stack: &mut SeenStack, witness: u64, exact: bool) -> bool {
 
 /// Keeps what tells whether a stack is the same the next time. In scratch is what [`send`] left.
 #[inline(always)]
-fn remember(walked: u64, witness: u64, exact: bool, scratch: &Scratch, tid: u32) {
+fn remember(last: &mut LastStack, walked: u64, witness: u64, exact: bool, scratch: &Scratch) {
     let head = &scratch.stack.head;
     if maps::seen_stack(head.id).is_none() {
         return; // the ring was full: it is sent again
@@ -299,9 +306,8 @@ fn remember(walked: u64, witness: u64, exact: bool, scratch: &Scratch, tid: u32)
         watched: (!exact && (changed || scratch.fleeting != 0)) as u32,
     };
     let _ = STACKS.insert(walked, stack, 0);
-    if let Some(last) = maps::last_stack(tid) {
-        *last = LastStack { walked, stack };
-    }
+    last.walked = walked;
+    last.stack = stack;
 }
 
 /// Sends the code objects that the user side does not know, then the stack, unless it knows that;

@@ -11,7 +11,7 @@ use memprof_common::{
 
 use crate::{
     emit,
-    kernel::{current, thread_pointer},
+    kernel::{current, native_ip, registers, thread_pointer},
     maps, stack,
 };
 
@@ -19,8 +19,10 @@ use crate::{
 #[inline(always)]
 pub fn written(process: &mut Process, fault: &mut Fault, pid: u32, address: u64, kind: u32) {
     let tid = fault.tid;
-    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
+    let task = current();
+    let captured = stack::capture(process, pid, tid, thread_pointer(task));
     fault.written_stack = captured.id;
+    fault.written_ip = native_ip(registers(task));
     fault.written_op = captured.op as u32;
     fault.written_in_kernel = (kind == fault::KERNEL) as u32;
     fault.written_page = address & !(PAGE_BYTES - 1);
@@ -57,6 +59,7 @@ pub fn settle(process: &mut Process, fault: &mut Fault, pid: u32) {
         start: page,
         end: page + PAGE_BYTES,
         stack: fault.written_stack,
+        ip: fault.written_ip,
         pages: 1,
         events: 1,
         member: member::ANON,

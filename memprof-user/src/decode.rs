@@ -130,6 +130,7 @@ fn growth(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
         start: record.get_u64_ne(),
         end: record.get_u64_ne(),
         stack: record.get_u64_ne(),
+        ip: record.get_u64_ne(),
         pages: record.get_u32_ne(),
         events: record.get_u32_ne(),
         member: record.get_u32_ne(),

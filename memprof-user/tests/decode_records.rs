@@ -35,6 +35,7 @@ fn growth() -> Vec<u8> {
         0x1000,
         0x3000,
         99,
+        0x4000,
         pair(2, 1),
         pair(records::member::ANON, 0),
     ];
@@ -107,7 +108,7 @@ fn every_record_is_read_as_it_was_written() {
         (growth.start, growth.end, growth.stack),
         (0x1000, 0x3000, 99)
     );
-    assert_eq!((growth.pages, growth.events), (2, 1));
+    assert_eq!((growth.ip, growth.pages, growth.events), (0x4000, 2, 1));
     let Event::Stack { id, frames, .. } = &events[1] else {
         panic!("{:?}", events[1])
     };
@@ -168,10 +169,10 @@ fn a_cut_record_is_refused_wherever_it_is_cut() {
 
 #[test]
 fn what_contradicts_itself_is_refused() {
-    let backwards = [2, 1, 0, 0, pair(records::member::ANON, 0)];
+    let backwards = [2, 1, 0, 0, 0, pair(records::member::ANON, 0)];
     let record = words(header(kind::GROWTH, 0), &backwards);
     assert_eq!(decode(&record), Err(DecodeError::Length));
-    let no_member = words(header(kind::GROWTH, 0), &[1, 2, 0, 0, pair(4, 0)]);
+    let no_member = words(header(kind::GROWTH, 0), &[1, 2, 0, 0, 0, pair(4, 0)]);
     assert_eq!(decode(&no_member), Err(DecodeError::Length));
     let past_the_end = words(header(kind::MAPPING, 0), &[2, u64::MAX, 0, pair(1, 0)]);
     assert_eq!(decode(&past_the_end), Err(DecodeError::Length));

@@ -34,7 +34,8 @@ fn assert_prefix(part: &Capture, full: &Profile) {
         )*};
     }
     prefix!(
-        processes, functions, frames, stacks, files, owners, samples, shares, marked, marks
+        processes, functions, frames, natives, stacks, files, owners, samples, shares, marked,
+        marks
     );
     if incomplete {
         let damage = part

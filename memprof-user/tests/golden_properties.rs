@@ -5,6 +5,7 @@ mod support;
 use std::collections::HashSet;
 
 use memprof_user::model::{Cause, Owner, PageKind};
+use memprof_user::recording::read_dat;
 use memprof_user::report::{self, ReportOptions};
 use memprof_user::sink::folded::{FoldedOptions, folded};
 use memprof_user::sink::{DatOptions, Format, Kind, SinkOptions, View};
@@ -117,6 +118,8 @@ proptest! {
         }
         prop_assert!(mem > 0);
         prop_assert!(!text.contains('\r'));
+        let read = read_dat(text.as_bytes()).unwrap().unwrap();
+        prop_assert!(read.skipped.is_empty(), "{:?} of\n{}", read.skipped, text);
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn profile(processes: Vec<Process>, owners: Vec<Owner>) -> Profile {
     let stack = |frames: &[u32]| Stack {
         frames: frames.to_vec(),
         truncated: false,
+        native: None,
     };
     Profile {
         command: "app".to_owned(),

@@ -85,7 +85,7 @@ fn the_dat_follows_its_options() {
         multiprocess: false,
         metric: Metric::Rss,
     });
-    assert!(!tree.contains("CHLD"), "{tree}");
+    assert!(!tree.contains("\nCHLD"), "{tree}");
     // 31 + 60 + 30 MiB and three times 512 bytes.
     assert!(
         tree.contains("\nMEM 121.001465 1700000001.0000\n"),
@@ -109,6 +109,8 @@ fn a_run_too_short_to_sample_has_its_two_ends() {
     profile.command = "a\nFUNC b\t".to_owned();
     let dat = written(Format::Dat, &profile, &SinkOptions::default());
     let expected = "CMDLINE a?FUNC b\n\
+        # SERIES metric=rss include_children=no\n\
+        # ROLE MEM 100 gunicorn: master [service:app]\n\
         MEM 30.000000 1700000000.0000\n\
         MEM 31.000000 1700000002.5000\n\
         # LOSS events_lost=0 stacks_truncated=3 stacks_failed=0 unknown_threads=1 late_flushes=2\n";

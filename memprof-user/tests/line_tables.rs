@@ -69,6 +69,7 @@ fn profile(functions: &[(&str, u32)], stacks: &[Held<'_>]) -> Profile {
         profile.stacks.push(Stack {
             frames,
             truncated: false,
+            native: None,
         });
         profile.owners.push(Owner {
             process: 0,

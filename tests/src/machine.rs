@@ -146,6 +146,22 @@ fn answer(python: &Path, code: &str) -> Option<String> {
         .filter(|text| output.status.success() && !text.is_empty())
 }
 
+/// C sources as a library; the library.
+pub fn compiled(library: &Path, sources: &[PathBuf], flags: &[&str]) -> Result<PathBuf, String> {
+    let output = Command::new("cc")
+        .args([
+            "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-o",
+        ])
+        .arg(library)
+        .args(flags)
+        .args(sources)
+        .output()
+        .map_err(|e| format!("no cc ({e}): apt-get install gcc libc6-dev"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cc: {said}");
+    Ok(library.to_owned())
+}
+
 /// A program of the venv that holds gunicorn, gevent, flask, memory-profiler and matplotlib.
 pub fn venv(program: &str) -> Result<PathBuf, String> {
     let venv = std::env::var_os("MEMPROF_VENV")

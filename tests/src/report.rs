@@ -27,6 +27,8 @@ pub struct Report {
     pub kinds: Vec<Kind>,
     /// The rows `file` and `shmem` of `kinds`, by file.
     pub files: Vec<MappedFile>,
+    /// Native code, where it was asked for.
+    pub native: Vec<Native>,
     /// What was resident before the trace.
     pub before_attach: BeforeAttach,
     /// PSS and USS over time.
@@ -103,6 +105,19 @@ pub struct MappedFile {
     pub gross: u64,
     pub freed: u64,
     pub net: u64,
+}
+
+/// One function of a library.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "the contract's words say what they are")]
+pub struct Native {
+    pub library: String,
+    pub symbol: Option<String>,
+    pub net: u64,
+    pub gross: u64,
+    pub freed: u64,
+    pub peak: u64,
+    pub cow: u64,
 }
 
 /// What was resident before the trace, then and at the end.
@@ -289,6 +304,20 @@ impl Report {
         let mut rows = self.marks.iter();
         rows.find(|mark| mark.pid == pid && mark.function == function)
             .unwrap_or_else(|| panic!("no mark {function} of {pid} in {:?}", self.marks))
+    }
+
+    /// The only row of this function of a library whose file has this name.
+    #[track_caller]
+    pub fn native(&self, library: &str, symbol: Option<&str>) -> &Native {
+        let mut rows = self.native.iter().filter(|row| {
+            row.library.rsplit('/').next() == Some(library) && row.symbol.as_deref() == symbol
+        });
+        let row = rows.next();
+        assert!(
+            rows.next().is_none(),
+            "two rows for {symbol:?} of {library}"
+        );
+        row.unwrap_or_else(|| panic!("no {symbol:?} of {library} in {:?}", self.native))
     }
 
     /// Sum of the processes' net.

@@ -30,18 +30,7 @@ pub fn library(dir: &Path) -> Result<PathBuf, String> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
         .collect();
     files.sort();
-    let library = dir.join("torture.so");
-    let output = Command::new("cc")
-        .args([
-            "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-o",
-        ])
-        .arg(&library)
-        .args(files)
-        .output()
-        .map_err(|e| format!("no cc ({e}): apt-get install gcc libc6-dev"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "cc: {said}");
-    Ok(library)
+    machine::compiled(&dir.join("torture.so"), &files, &[])
 }
 
 /// Where a program stands.

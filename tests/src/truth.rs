@@ -67,13 +67,22 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
+    /// True when `got` is as near to `truth` as allowed.
+    pub fn holds(self, got: u64, truth: u64) -> bool {
+        got.abs_diff(truth) as f64 <= self.allowed(truth)
+    }
+
+    fn allowed(self, truth: u64) -> f64 {
+        (truth as f64 * self.percent / 100.0).max(self.floor as f64)
+    }
+
     /// Panics when `got` is further from `truth` than allowed.
     #[track_caller]
     pub fn check(self, what: &str, got: u64, truth: u64) {
-        let allowed = (truth as f64 * self.percent / 100.0).max(self.floor as f64);
+        let allowed = self.allowed(truth);
         let off = got.abs_diff(truth);
         assert!(
-            off as f64 <= allowed,
+            self.holds(got, truth),
             "{what}: {got} bytes reported, {truth} are true: {off} off, {allowed:.0} allowed"
         );
     }

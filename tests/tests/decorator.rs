@@ -2,6 +2,7 @@
 //! run as they do under mprof.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -192,6 +193,39 @@ fn who_ignores_the_environment_has_no_profile_and_who_cannot_run_it_does_not_not
 }
 
 #[test]
+fn another_user_has_it_too_and_cannot_write_to_it() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::debian_interpreter()) else {
+        return;
+    };
+    // Who called sudo may look into the scratch folder, which is the program's working directory.
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(session.dir(), mode).expect("chmod of the scratch folder");
+    let code = "import memprof_ebpf_profile, os; file = memprof_ebpf_profile.__file__; \
+                profile(len)(b''); \
+                writable = os.access(file, os.W_OK) or os.access(os.path.dirname(file), os.W_OK); \
+                print('{\"uid\": %d, \"writable\": %d}' % (os.getuid(), writable))";
+    let mut command = session.command(&["run", "-o", "out", "--as-user", "--"]);
+    command.arg(python).args(["-c", code]).env("TMPDIR", "/tmp");
+    let nobody = [
+        ("SUDO_UID", "65534"),
+        ("SUDO_GID", "65534"),
+        ("SUDO_USER", "nobody"),
+    ];
+    let ended = Program::start(command.envs(nobody)).finish().expect_code(0);
+    let expected = "{\"uid\": 65534, \"writable\": 0}";
+    assert!(ended.stdout.contains(expected), "{}", ended.stdout);
+    let marks = session.report().marks;
+    let marks: Vec<_> = marks
+        .iter()
+        .map(|mark| (&mark.function[..], mark.calls))
+        .collect();
+    assert_eq!(marks, [("builtins.len", 1)]);
+}
+
+#[test]
 fn a_program_that_goes_on_running_keeps_profile_for_its_children() {
     let Some(session) = Session::open() else {
         return;
@@ -225,6 +259,46 @@ fn a_program_that_goes_on_running_keeps_profile_for_its_children() {
     go.open();
     assert_eq!(done.wait(), "code 0");
     assert_eq!(left_behind(&session).len(), 1);
+}
+
+#[test]
+fn what_is_decorated_behaves_as_it_did() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let script = workload("wrapped.py");
+    let script = script.to_string_lossy();
+    for version in ["3.6", "3.11", "3.15"] {
+        let Some(python) = require(machine::interpreter(version)) else {
+            return;
+        };
+        // A warning that the wrapper causes is an error.
+        let args = ["-W", "error", &*script];
+        let ended = run(&session, true, &python, &args, None).expect_code(0);
+        assert!(ended.stdout.contains("as they were"), "{}", ended.stdout);
+        let report = session.report();
+        report.assert_nothing_lost();
+        let calls: BTreeMap<&str, u64> = report
+            .marks
+            .iter()
+            .map(|mark| (&mark.function[..], mark.calls))
+            .collect();
+        let expected = [
+            ("__main__.Thing.fails", 1),
+            ("__main__.Thing.made", 2),
+            ("__main__.Thing.made_too", 1),
+            ("__main__.Thing.static", 1),
+            ("__main__.Thing.value", 1),
+            ("__main__.async_generator", 2),
+            ("__main__.block", 1),
+            ("__main__.coroutine", 6),
+            ("__main__.generator", 2),
+            ("__main__.old_coroutine", 1),
+            ("__main__.plain", 1),
+            ("__main__.with_options", 1),
+        ];
+        assert_eq!(calls, BTreeMap::from(expected), "{version}");
+    }
 }
 
 /// A script of memory_profiler, and what it decorates: function, calls.

@@ -1,6 +1,6 @@
 """Measures what a page fault costs this process; `cargo xtask bench` runs it with and without tracer.
 
-Usage: python faults.py. For each line on stdin one round: prints {case: [CPU ns per fault, ...]}.
+Usage: python faults.py CASE.... For each line on stdin one round: prints {case: [CPU ns per fault, ...]}.
 Cases: "touch D", one page per Python statement at D frames; "fill D", a C fill there.
 """
 import ctypes
@@ -45,16 +45,15 @@ def deeper(frames, measured):
 
 def main():
     ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
-    cases = {"touch %d" % depth: (depth, touch) for depth in (5, 15, 50)}
-    cases.update({"fill %d" % depth: (depth, fill) for depth in (15, 50)})
     for _ in sys.stdin:
         result = {}
-        for name, (depth, measured) in cases.items():
+        for name in sys.argv[1:]:
+            kind, depth = name.split()
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             result[name] = []
             for _ in range(REPEATS):
                 # The module, main, deeper and the measured function are frames too.
-                result[name].append(deeper(depth - 4, measured))
+                result[name].append(deeper(int(depth) - 4, {"touch": touch, "fill": fill}[kind]))
             faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
             if faults < REPEATS * TOUCHED // PAGE:
                 raise SystemExit("%s: %d faults only" % (name, faults))

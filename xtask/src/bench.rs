@@ -5,6 +5,8 @@
 //! one ratio, and the median of the ratios is told with its quartiles. The clock is the thread's
 //! own CPU time.
 
+mod walk;
+
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,6 +33,9 @@ pub struct Options {
     /// Pairs of an untraced and a traced round
     #[arg(long, default_value_t = 9)]
     pairs: usize,
+    /// Measure one walk by depth instead: frames read in bulk against one by one
+    #[arg(long)]
+    walk: bool,
     /// A memprof-ebpf to measure instead of this one, for before and after
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -41,6 +46,9 @@ pub struct Options {
 
 /// Minor versions measured by default.
 const VERSIONS: [&str; 4] = ["3.10", "3.11", "3.12", "3.13"];
+
+/// Cases of `bench/faults.py` in the table of whole faults.
+const CASES: [&str; 5] = ["touch 5", "touch 15", "touch 50", "fill 15", "fill 50"];
 
 /// Measures and prints a table.
 pub fn run(options: &Options) -> Result<()> {
@@ -68,21 +76,25 @@ pub fn run(options: &Options) -> Result<()> {
         !pythons.is_empty(),
         "no CPython 3.10 to 3.13\nhint: cargo xtask bench --python PATH"
     );
+    let output = folder.join("out");
+    if options.walk {
+        return walk::measure(&memprof, &pythons, &output, options.pairs);
+    }
     println!("| python | case | bare ns | added ns | ratio | quartiles |");
     println!("|---|---|---|---|---|---|");
     for python in pythons {
-        measure(&memprof, &python, &folder.join("out"), options.pairs)?;
+        measure(&memprof, &python, &output, options.pairs)?;
     }
     Ok(())
 }
 
 fn measure(memprof: &Path, python: &Path, output: &Path, pairs: usize) -> Result<()> {
-    let mut traced = Workload::start(python)?;
-    let mut bystander = Workload::start(python)?;
+    let mut traced = Workload::start(python, &CASES)?;
+    let mut bystander = Workload::start(python, &CASES)?;
     let mut cases: Vec<Case> = Vec::new();
     for _ in 0..pairs {
         let bare = (traced.round()?, bystander.round()?);
-        let tracer = Tracer::attach(memprof, traced.child.id(), output)?;
+        let tracer = Tracer::attach(memprof, traced.child.id(), output, &[])?;
         let with = (traced.round()?, bystander.round()?);
         tracer.stop()?;
         let (target, beside) = (
@@ -166,9 +178,10 @@ struct Workload {
 }
 
 impl Workload {
-    fn start(python: &Path) -> Result<Workload> {
+    fn start(python: &Path, cases: &[&str]) -> Result<Workload> {
         let mut child = Command::new(python)
             .arg(workspace::root().join("xtask/bench/faults.py"))
+            .args(cases)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -222,10 +235,11 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn attach(memprof: &Path, pid: u32, output: &Path) -> Result<Tracer> {
+    fn attach(memprof: &Path, pid: u32, output: &Path, more: &[&str]) -> Result<Tracer> {
         let mut child = Command::new(memprof)
             .args(["trace", "--force", "-p", &pid.to_string(), "-o"])
             .arg(output)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -12,6 +12,7 @@ mod demo;
 mod interpreters;
 mod outcome;
 mod packages;
+mod pictures;
 mod setup;
 mod test;
 mod tidy;
@@ -48,6 +49,8 @@ enum Chore {
     Test(test::Options),
     /// Unpack the interpreters of the tests
     Interpreters,
+    /// Remake the plots in docs/ from the service of the tests
+    Pictures,
     /// Check what modules must not know or do
     Tidy,
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
         Chore::Interpreters => interpreters::install(),
+        Chore::Pictures => pictures::run(),
         Chore::Tidy => tidy::check(),
     };
     match outcome {

@@ -14,7 +14,10 @@ use memprof_common::{
 
 use crate::{
     emit, images,
-    kernel::{Structure, all_resident, current, mapping_at, meet, mm_of, regs, thread_pointer},
+    kernel::{
+        Structure, all_resident, current, file_of_descriptor, image_key, mapping_at, meet, mm_of,
+        native_ip, registers, regs, thread_pointer,
+    },
     maps::{self, config},
     memory::user_word,
     stack, unshare,
@@ -249,17 +252,19 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
             let file_code = third & PROT_EXEC != 0 && fourth & MAP_ANONYMOUS == 0;
             let descriptor: u64 = registers.field(regs::R8);
             let offset: u64 = registers.field(regs::R9);
-            if file_code
+            let is_news = file_code
                 && process.layout.thread_source == thread_source::NONE
-                && !images::mapped(process, descriptor, offset, result, (pid, tid))
-            {
+                && !images::mapped(process, descriptor, offset, result, (pid, tid));
+            if is_news || file_code && config!(native) != 0 {
+                let file = image_key(file_of_descriptor(current(), descriptor));
+                let file = file.unwrap_or_default();
                 send(
                     process,
                     pid,
                     tid,
                     space_op::MAP_EXECUTABLE,
                     (result, second),
-                    (0, 0),
+                    (file.inode, file.device as u64),
                 );
             }
         }
@@ -295,9 +300,11 @@ fn populated(
             (start, pages_up(first.wrapping_add(second)))
         }
     };
-    let captured = stack::capture(process, pid, tid, thread_pointer(current()));
+    let task = current();
+    let captured = stack::capture(process, pid, tid, thread_pointer(task));
     // The walk's own reads may have faulted.
     forget_fault(tid);
+    let ip = native_ip(registers(task));
     let mut send = |which: u32, pages: u32| {
         if pages == 0 {
             return;
@@ -323,6 +330,7 @@ fn populated(
                 start: if placed { start } else { 0 },
                 end: if placed { end } else { 0 },
                 stack: captured.id,
+                ip,
                 pages,
                 events: 1,
                 member: which,

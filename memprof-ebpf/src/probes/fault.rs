@@ -1,13 +1,11 @@
 //! Page faults: remembers, for the thread, where the fault is; [`super::rss`] then says whether
 //! it made a page resident.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use memprof_common::config::fault;
 
 use crate::{
-    kernel::meet,
+    kernel::{current, ids_of, meet},
     maps,
     unshare::{self, may_unshare},
 };
@@ -24,8 +22,7 @@ pub fn page_fault_kernel(ctx: BtfTracePointContext) {
 
 #[inline(always)]
 fn remember(address: u64, error_code: u64, kind: u32) {
-    let id = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((id >> 32) as u32, id as u32);
+    let (pid, tid) = ids_of(current());
     let Some(fault) = maps::fault(tid) else {
         return;
     };

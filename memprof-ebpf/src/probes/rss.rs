@@ -4,9 +4,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use memprof_common::{
     Fault, HUGE_PAGE_BYTES, PAGE_BYTES, Process,
@@ -17,8 +15,8 @@ use memprof_common::{
 use crate::{
     emit,
     kernel::{
-        Structure, current, in_system_call, mapping_at, registers, regs, resident_pages,
-        shared_anon_pages, task_flag, task_flags, thread_pointer, watched,
+        Structure, current, ids_of, in_system_call, mapping_at, native_ip, registers, regs,
+        resident_pages, shared_anon_pages, task_flag, task_flags, thread_pointer, watched,
     },
     maps::{self, config},
     memory::read_user,
@@ -43,13 +41,13 @@ pub fn rss_stat(ctx: BtfTracePointContext) {
     if which == member::SWAP || which >= member::COUNT as u32 {
         return;
     }
-    let id = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((id >> 32) as u32, id as u32);
+    let task = current();
+    let (pid, tid) = ids_of(task);
     if let Some(fault) = maps::fault(tid)
         && let Some((process, pid)) = maps::memory_of(pid)
         && process.mm == mm.address()
     {
-        if own(process, fault, mm, which, (pid, tid)) == Origin::Call {
+        if own(process, fault, mm, which, task, (pid, tid)) == Origin::Call {
             return;
         }
         // Last: whoever takes pages away at the same time compares this number before and after,
@@ -77,9 +75,9 @@ fn own(
     fault: &mut Fault,
     mm: Structure,
     which: u32,
+    task: Structure,
     (pid, tid): (u32, u32),
 ) -> Origin {
-    let task = current();
     let registers = registers(task);
     let flags = task_flags(task);
     if flags & task_flag::EXITING != 0 {
@@ -127,9 +125,13 @@ fn own(
     } else {
         in_call(process, which, delta, (pid, tid))
     };
-    let Some(mut growth) = growth else {
+    let (Some(growth), Some(kept)) = (growth, maps::growth()) else {
         return origin;
     };
+    // What was a constant in one way to here is a number from now on: the verifier then follows the
+    // walk once, not once for each way.
+    *kept = growth;
+    let growth = kept;
     let captured = stack::capture(process, pid, tid, thread_pointer(task));
     if fault.tid == tid {
         // A read of the walk may have faulted, and a kernel fault places one growth only.
@@ -147,7 +149,8 @@ fn own(
     growth.header.pid = pid;
     growth.header.tid = tid;
     growth.stack = captured.id;
-    emit::growth(process, &mut growth, rep);
+    growth.ip = native_ip(registers);
+    emit::growth(process, growth, rep);
     origin
 }
 
@@ -277,6 +280,7 @@ fn record(start: u64, end: u64, pages: u32, which: u32, flags: u32) -> Growth {
         start,
         end,
         stack: 0,
+        ip: 0,
         pages,
         events: 1,
         member: which,

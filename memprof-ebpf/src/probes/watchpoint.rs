@@ -81,7 +81,7 @@ fn hit(ctx: &PerfEventContext) -> Option<()> {
     let tp = thread_pointer(current());
     let tstate = stack::thread_state(&mut process.layout, tp, window).ok()?;
     let layout = &process.layout;
-    let innermost = match walk::innermost_frame(layout, tstate, tp, &mut &mut *window) {
+    let innermost = match walk::innermost_frame(layout, tstate, tp, &mut *window) {
         Ok(frame) => frame,
         Err(NoFrame::NoFrame) => 0,
         Err(_) => {
@@ -144,7 +144,7 @@ fn on_datastack(
     begins: bool,
     window: &mut UserWindow,
 ) -> Option<(bool, Place)> {
-    let stack = watch::datastack(offsets, tstate, &mut &mut *window)?;
+    let stack = watch::datastack(offsets, tstate, &mut *window)?;
     let mut search = Search {
         linked: LastLinked {
             frame: innermost,
@@ -170,7 +170,7 @@ fn on_datastack(
         linked_end <= frame
     } else {
         let linked = (innermost, linked_end);
-        watch::is_ending(layout, offsets, watched, frame, linked, &mut &mut *window)
+        watch::is_ending(layout, offsets, watched, frame, linked, &mut *window)
     };
     // What lies above the end of the datastack has gone, whenever that was.
     let address = if is_call { frame } else { stack.top };
@@ -199,10 +199,10 @@ struct Search<'a> {
 impl Rounds for Search<'_> {
     #[inline(always)]
     fn round(&mut self, _: u32) -> ControlFlow<()> {
-        let mut window = &mut *self.window;
+        let window = &mut *self.window;
         let over = self
             .linked
-            .step(self.layout, self.offsets, self.stack, &mut window);
+            .step(self.layout, self.offsets, self.stack, window);
         if over {
             ControlFlow::Break(())
         } else {
@@ -252,7 +252,7 @@ fn in_objects(
         .into_iter()
         .find(|&register| {
             let at = (innermost, begins);
-            watch::is_frame_object(layout, offsets, watched, register, at, &mut &mut *window)
+            watch::is_frame_object(layout, offsets, watched, register, at, &mut *window)
         })
         .unwrap_or(0);
     let root = if innermost == 0 { frame } else { callers.frame };

@@ -12,6 +12,8 @@ pub struct KernelOptions {
     pub follow_forks: bool,
     /// Walk at every event, without the rep shortcut.
     pub no_shortcut: bool,
+    /// Growth tells its machine instruction.
+    pub native: bool,
     /// Size of the ring buffer in bytes: a power of two, whole pages.
     pub ring_bytes: u32,
 }
@@ -106,6 +108,6 @@ pub fn kernel_config(options: KernelOptions) -> Result<KernelConfig> {
         vma_start: offset("vm_area_struct", "vm_start")?,
         // Time for the reader to come: seven eighths of the ring.
         wakeup_bytes: options.ring_bytes / 8,
-        _padding: 0,
+        native: options.native as u32,
     })
 }

@@ -72,8 +72,35 @@ impl Pulse {
     }
 }
 
+/// How the kernel side reads Python frames. Only `cargo xtask bench` asks for another than the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameReads {
+    /// Many at once, where they lie together (3.11+).
+    #[default]
+    Window,
+    /// One by one.
+    Single,
+    /// Not at all: what is left is the cost of everything but the walk.
+    None,
+}
+
+impl FrameReads {
+    /// The layout by which the kernel side then walks.
+    fn layout(self, found: &PythonLayout) -> PythonLayout {
+        match self {
+            FrameReads::Window => *found,
+            FrameReads::Single => PythonLayout {
+                frame_page_mask: 0,
+                ..*found
+            },
+            FrameReads::None => PythonLayout::default(),
+        }
+    }
+}
+
 /// Typed access to the maps.
 pub struct Tables {
+    frame_reads: FrameReads,
     processes: HashMap<MapData, u32, Pod<Process>>,
     threads: HashMap<MapData, u32, Pod<Thread>>,
     faults: Array<MapData, Pod<Fault>>,
@@ -95,9 +122,10 @@ fn map_error(what: &str, e: impl std::fmt::Display) -> Error {
 
 impl Tables {
     /// Takes the maps out of the loaded object.
-    pub fn open(loaded: &mut Loaded) -> Result<Self> {
+    pub fn open(loaded: &mut Loaded, frame_reads: FrameReads) -> Result<Self> {
         let mut take = |name: &str| loaded.bpf.take_map(name).ok_or_else(stale_object);
         Ok(Tables {
+            frame_reads,
             processes: HashMap::try_from(take("PROCESSES")?).map_err(|_| stale_object())?,
             threads: HashMap::try_from(take("THREADS")?).map_err(|_| stale_object())?,
             faults: Array::try_from(take("FAULTS")?).map_err(|_| stale_object())?,
@@ -119,7 +147,7 @@ impl Tables {
         layout: &PythonLayout,
     ) -> Result<Attached> {
         let process = Process {
-            layout: *layout,
+            layout: self.frame_reads.layout(layout),
             generation,
             ..Process::default()
         };
@@ -173,7 +201,7 @@ impl Tables {
     /// `generation` comes from the record of its last exec.
     pub fn offer_layout(&mut self, pid: u32, generation: u32, layout: &PythonLayout) -> Result<()> {
         let offer = LayoutOffer {
-            layout: *layout,
+            layout: self.frame_reads.layout(layout),
             generation,
             _padding: 0,
         };
@@ -191,7 +219,11 @@ impl Tables {
     /// Lets the kernel side recognise an interpreter by its file from now on. False when the table
     /// is full: it is then recognised by a look at the process, some milliseconds later.
     pub fn add_image(&mut self, key: ImageKey, image: &KnownImage) -> bool {
-        self.images.insert(Pod(key), Pod(*image), 0).is_ok()
+        let image = KnownImage {
+            layout: self.frame_reads.layout(&image.layout),
+            ..*image
+        };
+        self.images.insert(Pod(key), Pod(image), 0).is_ok()
     }
 
     /// The watched functions of a process.

@@ -11,7 +11,7 @@ mod ring;
 mod watchpoint;
 
 pub use kernel_config::{KernelOptions, kernel_config};
-pub use maps::{Attached, Pulse, Tables};
+pub use maps::{Attached, FrameReads, Pulse, Tables};
 pub use privilege::check as check_privileges;
 pub use probes::{Loaded, PROBES, Probe};
 pub use ring::Ring;

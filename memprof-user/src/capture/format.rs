@@ -39,6 +39,8 @@ pub enum Tag {
     Functions,
     /// Rows of `Profile::frames`.
     Frames,
+    /// Rows of `Profile::natives`. Since version 2.
+    Natives,
     /// Rows of `Profile::stacks`.
     Stacks,
     /// Rows of `Profile::files`. Since version 2.
@@ -59,12 +61,13 @@ pub enum Tag {
 
 impl Tag {
     /// Every tag, in the order of the file.
-    pub const ALL: [Tag; 13] = [
+    pub const ALL: [Tag; 14] = [
         Tag::Head,
         Tag::Loss,
         Tag::Processes,
         Tag::Functions,
         Tag::Frames,
+        Tag::Natives,
         Tag::Stacks,
         Tag::Files,
         Tag::Owners,
@@ -83,6 +86,7 @@ impl Tag {
             Tag::Processes => *b"PROC",
             Tag::Functions => *b"FUNC",
             Tag::Frames => *b"FRAM",
+            Tag::Natives => *b"NATV",
             Tag::Stacks => *b"STAK",
             Tag::Files => *b"FILE",
             Tag::Owners => *b"OWNR",
@@ -102,6 +106,7 @@ impl Tag {
             Tag::Processes => "processes",
             Tag::Functions => "functions",
             Tag::Frames => "frames",
+            Tag::Natives => "native code",
             Tag::Stacks => "stacks",
             Tag::Files => "files",
             Tag::Owners => "owners",

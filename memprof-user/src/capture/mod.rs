@@ -12,3 +12,8 @@ mod write;
 
 pub use read::{Capture, Damage, open, read};
 pub use write::write;
+
+/// Whether a file that begins so is a capture.
+pub fn is_capture(beginning: &[u8]) -> bool {
+    beginning.starts_with(&format::MAGIC)
+}

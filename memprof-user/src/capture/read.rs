@@ -215,6 +215,7 @@ impl<R: Read> Reader<R> {
             Tag::Processes => append(&mut profile.processes, payload)?,
             Tag::Functions => append(&mut profile.functions, payload)?,
             Tag::Frames => append(&mut profile.frames, payload)?,
+            Tag::Natives => append(&mut profile.natives, payload)?,
             Tag::Stacks => append(&mut profile.stacks, payload)?,
             Tag::Files => append(&mut profile.files, payload)?,
             Tag::Owners => append(&mut profile.owners, payload)?,

@@ -19,6 +19,9 @@ pub fn validate(profile: &Profile) -> Result<(), String> {
         for &frame in &stack.frames {
             index("stack", row, frame, profile.frames.len())?;
         }
+        if let Some(native) = stack.native {
+            index("stack", row, native, profile.natives.len())?;
+        }
     }
     for (row, owner) in profile.owners.iter().enumerate() {
         index("owner", row, owner.process, processes)?;

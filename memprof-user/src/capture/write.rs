@@ -16,6 +16,7 @@ pub fn write(profile: &Profile, mut out: impl Write) -> io::Result<()> {
     rows(&mut out, Tag::Processes, &profile.processes)?;
     rows(&mut out, Tag::Functions, &profile.functions)?;
     rows(&mut out, Tag::Frames, &profile.frames)?;
+    rows(&mut out, Tag::Natives, &profile.natives)?;
     rows(&mut out, Tag::Stacks, &profile.stacks)?;
     rows(&mut out, Tag::Files, &profile.files)?;
     rows(&mut out, Tag::Owners, &profile.owners)?;

@@ -1,14 +1,21 @@
 //! What can be typed. Parsed here, resolved by each verb.
 
+mod plot;
+mod recordings;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::bpf::FrameReads;
 use crate::python::Pattern;
 use crate::session::{OnTrigger, SessionOptions, Trigger, bytes};
 use crate::sink::{DatOptions, Metric, View};
+
+pub use plot::{PictureBackend, PlotArgs};
+pub use recordings::{CleanArgs, PeakArgs, RmArgs};
 
 /// Which Python function, on which line, in which forked worker, made RSS grow.
 #[derive(Parser, Debug)]
@@ -32,6 +39,16 @@ pub enum Verb {
     Lines(LinesArgs),
     /// A flame graph from a capture
     Flamegraph(FlamegraphArgs),
+    /// The recordings in this folder, with their numbers
+    List,
+    /// The highest memory of a recording, and of each child
+    Peak(PeakArgs),
+    /// Memory over time, with the marks of functions, from recordings
+    Plot(PlotArgs),
+    /// Remove recordings, with all files of the same run
+    Rm(RmArgs),
+    /// Remove all recordings of this folder that have default names
+    Clean(CleanArgs),
     /// The memory and the Python stacks of running processes, once, without tracing
     Snapshot(SnapshotArgs),
     /// What this kernel, these privileges and this Python allow, and what mends it
@@ -61,15 +78,19 @@ pub struct AttachArgs {
 pub struct RunArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// End the trace after so many seconds; the program goes on
-    #[arg(short, long, value_name = "SEC", value_parser = seconds)]
-    pub timeout: Option<Duration>,
     /// Exit with the program's exit code
     #[arg(short = 'E', long)]
     pub exit_code: bool,
-    /// Interpreter for a FILE.py
-    #[arg(long, value_name = "EXE", default_value = "python3")]
-    pub python: OsString,
+    /// Interpreter for a FILE.py, `--python EXE` too [default: python3]; without EXE, as for mprof:
+    /// run a script or a module with Python
+    #[arg(long, value_name = "EXE", num_args = 0..=1, require_equals = true)]
+    pub python: Option<Option<OsString>>,
+    /// Run a FILE.py as any other program
+    #[arg(long, conflicts_with = "python")]
+    pub nopython: bool,
+    /// mprof's way to say attach: CMD is a pid or a name
+    #[arg(short, long, conflicts_with_all = ["exit_code", "as_user", "python", "nopython"])]
+    pub attach: bool,
     /// Run the program as the user who called sudo
     #[arg(long)]
     pub as_user: bool,
@@ -89,6 +110,9 @@ pub struct CommonArgs {
     /// End the trace after so many seconds
     #[arg(short, long, value_name = "SEC", value_parser = seconds)]
     pub duration: Option<Duration>,
+    /// mprof's name for --duration; a program that runs goes on
+    #[arg(short, long, value_name = "SEC", value_parser = seconds)]
+    pub timeout: Option<Duration>,
     /// Time between two samples of RSS
     #[arg(short = 'T', long, value_name = "SEC", default_value = "0.1", value_parser = seconds)]
     pub interval: Duration,
@@ -110,6 +134,9 @@ pub struct CommonArgs {
     /// Do not follow forked children
     #[arg(long)]
     pub no_follow: bool,
+    /// Name the C code too: the library and function that touched the memory, on top of each stack
+    #[arg(long)]
+    pub native: bool,
     /// Mark begin and end of each call of this function (module.qualname, the end of it, or a
     /// glob); repeatable
     #[arg(short = 'f', long = "func", value_name = "NAME", value_parser = Pattern::parse)]
@@ -144,6 +171,9 @@ pub struct CommonArgs {
     /// Memory between the kernel and the tracer, a power of two: larger when events are lost
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = ring_size)]
     pub ring_size: u32,
+    /// How Python frames are read, for cargo xtask bench --walk: window, single or none
+    #[arg(long, hide = true, default_value = "window", value_parser = frame_reads)]
+    pub frame_reads: FrameReads,
     /// Only errors
     #[arg(short, long)]
     pub quiet: bool,
@@ -156,11 +186,16 @@ impl CommonArgs {
     /// What the session needs of this.
     pub fn session(&self) -> SessionOptions {
         SessionOptions {
-            duration: self.duration,
+            duration: match (self.duration, self.timeout) {
+                (Some(duration), Some(timeout)) => Some(duration.min(timeout)),
+                (duration, timeout) => duration.or(timeout),
+            },
             interval: self.interval,
             metric: self.metric(),
             follow: !self.no_follow,
+            native: self.native,
             ring_bytes: self.ring_size,
+            frame_reads: self.frame_reads,
             quiet: self.quiet,
             verbose: self.verbose,
         }
@@ -193,7 +228,7 @@ pub enum MetricArg {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum BackendArg {
-    #[value(name = "psutil")]
+    #[value(name = "psutil", alias = "posix")]
     Psutil,
     #[value(name = "psutil_pss")]
     PsutilPss,
@@ -282,9 +317,9 @@ pub struct LinesArgs {
 
 #[derive(Args, Debug)]
 pub struct FlamegraphArgs {
-    /// The capture, BASE.memprof
+    /// The capture, BASE.memprof [default: the last here]
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
     /// The SVG to write
     #[arg(short, long, value_name = "OUT.svg")]
     pub output: PathBuf,
@@ -337,6 +372,16 @@ fn ring_size(text: &str) -> Result<u32, String> {
     }
 }
 
+/// See [`CommonArgs::frame_reads`].
+fn frame_reads(text: &str) -> Result<FrameReads, String> {
+    match text {
+        "window" => Ok(FrameReads::Window),
+        "single" => Ok(FrameReads::Single),
+        "none" => Ok(FrameReads::None),
+        _ => Err("not window, single or none".to_owned()),
+    }
+}
+
 /// A positive number of seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
@@ -366,6 +411,23 @@ mod tests {
             panic!("trace expected")
         };
         assert_eq!(args.pids, [1, 2, 3]);
+    }
+
+    #[test]
+    fn backends_of_mprof_are_metrics() {
+        for (backend, metric) in [
+            ("psutil", Metric::Rss),
+            ("posix", Metric::Rss),
+            ("psutil_pss", Metric::Pss),
+            ("psutil_uss", Metric::Uss),
+        ] {
+            let words = ["m", "run", "--backend", backend, "prog"];
+            let Verb::Run(args) = Cli::try_parse_from(words).unwrap().verb else {
+                panic!("run expected")
+            };
+            assert_eq!(args.common.metric(), metric, "{backend}");
+        }
+        assert!(Cli::try_parse_from(["m", "run", "--backend", "tracemalloc", "prog"]).is_err());
     }
 
     #[test]

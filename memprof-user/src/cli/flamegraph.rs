@@ -6,12 +6,17 @@ use super::args::FlamegraphArgs;
 use super::report;
 use crate::error::Result;
 use crate::output;
+use crate::recording::Folder;
 use crate::sink::{FlamegraphOptions, FoldedOptions, Format, SinkOptions};
 
 /// `flamegraph`
 pub fn main(args: FlamegraphArgs) -> Result<ExitCode> {
     output::check(&args.output, args.force)?;
-    let profile = report::open(&args.file)?;
+    let file = match args.file {
+        Some(file) => file,
+        None => Folder::here()?.last_capture()?,
+    };
+    let profile = report::open(&file)?;
     let options = SinkOptions {
         view: args.view.into(),
         folded: FoldedOptions {

@@ -1,11 +1,12 @@
 //! `lines [FILE]`: memory_profiler's table for any function of a capture.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::LinesArgs;
 use super::{print, report};
 use crate::error::{Error, Result};
+use crate::recording::Folder;
 use crate::report::lines::{self, LineTable, Lines};
 use crate::report::only_pid;
 use crate::{output, source};
@@ -20,7 +21,7 @@ pub fn main(args: LinesArgs) -> Result<ExitCode> {
     }
     let file = match args.file {
         Some(file) => file,
-        None => last_recording()?,
+        None => Folder::here()?.last_capture()?,
     };
     let mut profile = report::open(&file)?;
     if let Some(pid) = args.pid {
@@ -68,28 +69,4 @@ fn folder(root: &Path) -> Result<()> {
         why,
         "--source-root DIR: the folder that the source files are below",
     ))
-}
-
-/// The capture in the working directory whose name is the last, as mprof takes it.
-fn last_recording() -> Result<PathBuf> {
-    let names = std::fs::read_dir(".").map(|entries| {
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| name.starts_with("mprofile_") && name.ends_with(".memprof"))
-            .max()
-    });
-    match names {
-        Ok(Some(name)) => Ok(name.into()),
-        Ok(None) => Err(Error::failed(
-            "there is no capture here",
-            "no file in this folder is called mprofile_*.memprof",
-            "memprof-ebpf lines FILE.memprof, or make one: memprof-ebpf trace -p PID",
-        )),
-        Err(error) => Err(Error::failed(
-            "cannot look for captures here",
-            error,
-            "memprof-ebpf lines FILE.memprof",
-        )),
-    }
 }

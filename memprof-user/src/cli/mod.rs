@@ -4,8 +4,14 @@ mod args;
 mod doctor;
 mod flamegraph;
 mod lines;
+mod list;
 mod outputs;
+mod peak;
+mod plot;
+mod program;
+mod python_option;
 mod report;
+mod rm;
 mod run;
 mod snapshot;
 mod trace;
@@ -13,15 +19,21 @@ mod trace;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::error::{Error, Exit, Result};
 use args::{Cli, Verb};
 
 /// Parses the command line, runs the verb, and says how it went.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut definition = Cli::command();
+    definition.build();
+    let words = match definition.find_subcommand("run") {
+        Some(run) => python_option::settle(std::env::args_os(), run),
+        None => std::env::args_os().collect(),
+    };
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -33,6 +45,11 @@ pub fn main() -> ExitCode {
         Verb::Lines(args) => lines::main(args),
         Verb::Flamegraph(args) => flamegraph::main(args),
         Verb::Snapshot(args) => snapshot::main(args),
+        Verb::List => list::main(),
+        Verb::Peak(args) => peak::main(args),
+        Verb::Plot(args) => plot::main(args),
+        Verb::Rm(args) => rm::main(args),
+        Verb::Clean(args) => rm::clean(args),
         Verb::Doctor(args) => doctor::main(args),
     };
     result.unwrap_or_else(|error| {

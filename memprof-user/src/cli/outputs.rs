@@ -104,6 +104,7 @@ impl Outputs {
         if failures.is_empty() {
             let memprof = self.base.memprof();
             eprintln!("next:    memprof-ebpf report {}", memprof.display());
+            eprintln!("         memprof-ebpf plot {}", memprof.display());
             match &self.svg {
                 Some(svg) => eprintln!("         open {} in a browser", svg.display()),
                 None => eprintln!(

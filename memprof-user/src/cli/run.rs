@@ -5,17 +5,21 @@ use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 
-use super::args::{CommonArgs, RunArgs};
-use super::{block_on, outputs::Outputs};
+use super::args::{AttachArgs, CommonArgs, RunArgs};
+use super::program::program;
+use super::{block_on, outputs::Outputs, trace};
 use crate::error::{Error, Exit, Result};
 use crate::python::Decorator;
-use crate::session::{Ending, Session, SessionOptions, forward_signals};
+use crate::session::{Ending, Session, forward_signals};
 use crate::target::{IgnoredSignals, Launched, RunAs};
 
 /// `run`
 pub fn main(args: RunArgs) -> Result<ExitCode> {
+    if args.attach {
+        return attach(args);
+    }
     let ignored = IgnoredSignals::now();
-    let (program, arguments) = words(&args);
+    let (program, arguments) = program(&args)?;
     let user = match args.as_user {
         true => Some(RunAs::sudo_caller().ok_or_else(|| {
             Error::failed(
@@ -28,7 +32,7 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
         false => None,
     };
     let outputs = Outputs::prepare(&args.common)?;
-    let options = options(&args.common, &args);
+    let options = args.common.session();
     let command = std::iter::once(&program)
         .chain(&arguments)
         .map(|word| word.to_string_lossy().into_owned())
@@ -97,26 +101,20 @@ fn decorator(common: &CommonArgs) -> Option<Decorator> {
     }
 }
 
-/// A FILE.py is run with an interpreter; everything else is a command.
-fn words(args: &RunArgs) -> (OsString, Vec<OsString>) {
-    let mut words = args.command.clone();
-    let is_script = words
-        .first()
-        .is_some_and(|first| first.to_string_lossy().ends_with(".py"));
-    if is_script {
-        words.insert(0, args.python.clone());
-    }
-    let program = words.remove(0);
-    (program, words)
-}
-
-fn options(common: &CommonArgs, args: &RunArgs) -> SessionOptions {
-    let mut options = common.session();
-    options.duration = match (options.duration, args.timeout) {
-        (Some(duration), Some(timeout)) => Some(duration.min(timeout)),
-        (duration, timeout) => duration.or(timeout),
+/// `run --attach PID|NAME`
+fn attach(args: RunArgs) -> Result<ExitCode> {
+    let [target] = &args.command[..] else {
+        return Err(Error::failed(
+            "--attach takes one pid or name",
+            format!("there are {}", args.command.len()),
+            "memprof-ebpf attach PID",
+        )
+        .with_exit(Exit::Usage));
     };
-    options
+    trace::attach(AttachArgs {
+        target: target.to_string_lossy().into_owned(),
+        common: args.common,
+    })
 }
 
 /// The shell's convention: 128 + the signal's number.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::args::{AttachArgs, CommonArgs, TraceArgs};
 use super::{block_on, outputs::Outputs};
 use crate::error::{Error, Exit, Result};
+use crate::python::{Detection, Detector};
 use crate::session::{Session, existing};
 use crate::target::{Target, pids};
 
@@ -28,45 +29,64 @@ pub fn attach(args: AttachArgs) -> Result<ExitCode> {
     trace(&[pid], &args.common)
 }
 
+/// A shell, a supervisor or sudo may have the name in its command line too: the Python processes
+/// are meant where there are any, and of these the one from which the others come.
 fn by_name(name: &str) -> Result<u32> {
     let own = std::process::id();
-    let mut found: Vec<(u32, String)> = pids()
+    let named: Vec<Target> = pids()
         .into_iter()
         .filter(|pid| *pid != own)
-        .filter_map(|pid| Some((pid, Target::open(pid).ok()?)))
-        .filter_map(|(pid, target)| {
-            let words = target.cmdline().ok()?.join(" ");
-            // sudo's own process carries our command line.
-            (words.contains(name) && !words.contains("memprof-ebpf")).then_some((pid, words))
+        .filter_map(|pid| Target::open(pid).ok())
+        .filter(|target| {
+            let words = target.cmdline().unwrap_or_default();
+            words.join(" ").contains(name)
         })
         .collect();
-    match found.len() {
-        1 => Ok(found.remove(0).0),
-        0 => Err(Error::failed(
+    let mut detector = Detector::new();
+    let python = named
+        .iter()
+        .filter(|target| is_python(&mut detector, target));
+    let mut found: Vec<u32> = python.map(|target| target.pid).collect();
+    if found.is_empty() {
+        // Who called us has the name in its command line because it is in ours.
+        let callers = callers(own);
+        let others = named.iter().map(|target| target.pid);
+        found = others.filter(|pid| !callers.contains(pid)).collect();
+    }
+    let parent = |pid: u32| Target::open(pid).and_then(|target| target.ppid()).ok();
+    let is_root = |pid: &u32| parent(*pid).is_none_or(|parent| !found.contains(&parent));
+    let roots: Vec<u32> = found.iter().copied().filter(is_root).collect();
+    match roots[..] {
+        [root] => Ok(root),
+        [] => Err(Error::failed(
             format!("no process has {name:?} in its command line"),
             "nothing matched",
             "find the pid: pgrep -af python",
         )),
-        many => {
-            // A server's first process is the parent of the others that match.
-            let all: Vec<u32> = found.iter().map(|(pid, _)| *pid).collect();
-            let parents = |pid: &u32| Target::open(*pid).and_then(|target| target.ppid()).ok();
-            let roots: Vec<u32> = all
-                .iter()
-                .copied()
-                .filter(|pid| parents(pid).is_none_or(|parent| !all.contains(&parent)))
-                .collect();
-            match roots[..] {
-                [root] => Ok(root),
-                _ => Err(Error::failed(
-                    format!("{many} processes have {name:?} in their command lines"),
-                    format!("pids {all:?}"),
-                    format!("memprof-ebpf trace -p {}", all[0]),
-                )
-                .with_exit(Exit::Usage)),
-            }
-        }
+        [first, ..] => Err(Error::failed(
+            format!(
+                "{} processes have {name:?} in their command lines",
+                found.len()
+            ),
+            format!("pids {found:?}"),
+            format!("memprof-ebpf trace -p {first}"),
+        )
+        .with_exit(Exit::Usage)),
     }
+}
+
+fn is_python(detector: &mut Detector, target: &Target) -> bool {
+    match detector.detect(target) {
+        Ok(Detection::Python(_) | Detection::Unsupported { .. }) => true,
+        Ok(Detection::NotPython | Detection::NotYet) | Err(_) => false,
+    }
+}
+
+/// The parent, its parent, and so on.
+fn callers(pid: u32) -> Vec<u32> {
+    let parent = |&pid: &u32| Target::open(pid).and_then(|target| target.ppid()).ok();
+    let up = std::iter::successors(Some(pid), parent).skip(1);
+    up.take_while(|pid| *pid > 0).collect()
 }
 
 fn trace(pids: &[u32], common: &CommonArgs) -> Result<ExitCode> {

@@ -19,6 +19,7 @@ pub fn kernel() -> Vec<Check> {
     let options = KernelOptions {
         follow_forks: true,
         no_shortcut: false,
+        native: false,
         ring_bytes: RING_BYTES,
     };
     let config = match bpf::kernel_config(options) {

@@ -11,7 +11,7 @@ use memprof_common::records::{self, flag, member, space_op, task_op};
 
 use super::anomalies::Anomalies;
 use super::cause;
-use super::ledger::{FileIndex, Ledger, OwnerKey, StackIndex, Totals};
+use super::ledger::{Caller, FileIndex, Ledger, OwnerKey, Totals};
 use super::marks::Marks;
 use super::process::Place;
 use super::processes::Processes;
@@ -95,10 +95,9 @@ impl Model {
         self.processes.attach(info, &mut self.ledger)
     }
 
-    /// Pages became resident. `stack` is where the caller keeps the record's stack; None when it
-    /// has none or never got its frames.
-    pub fn growth(&mut self, growth: &records::Growth, stack: Option<StackIndex>) {
-        self.growth_of(growth, stack, None);
+    /// Pages became resident. `by` is where the caller keeps the record's stack.
+    pub fn growth(&mut self, growth: &records::Growth, by: impl Into<Caller>) {
+        self.growth_of(growth, by, None);
     }
 
     /// The same for pages of a file or of shared memory, which the caller has looked up; None where
@@ -106,9 +105,10 @@ impl Model {
     pub fn growth_of(
         &mut self,
         growth: &records::Growth,
-        stack: Option<StackIndex>,
+        by: impl Into<Caller>,
         file: Option<FileIndex>,
     ) {
+        let by: Caller = by.into();
         let Some(kind) = page_kind(growth.member) else {
             self.anomalies.not_resident += 1;
             return;
@@ -126,7 +126,7 @@ impl Model {
         }
         let op = growth.header.op;
         let cause = match growth.header.flags & flag::FOREIGN {
-            0 => cause::from_walk(op, stack.is_some(), process.started()),
+            0 => cause::from_walk(op, by.is_python(), process.started()),
             _ => profile::Cause::OtherProcess,
         };
         if op == records::walk_result::STACK {
@@ -135,10 +135,7 @@ impl Model {
         let owner = self.ledger.owner(OwnerKey {
             process: process.index(),
             image: process.image(),
-            stack: match cause {
-                profile::Cause::Python => stack.unwrap_or(StackIndex::EMPTY),
-                _ => StackIndex::EMPTY,
-            },
+            stack: by.stack_under(cause),
             cause,
             kind,
             in_kernel: growth.header.flags & flag::IN_KERNEL != 0,
@@ -255,7 +252,7 @@ impl Model {
                     member,
                     ..records::Growth::default()
                 };
-                self.growth(&growth, None);
+                self.growth(&growth, Caller::UNKNOWN);
             }
         }
     }

@@ -24,6 +24,7 @@ fn growth(pid: u32, page: u64, pages: u32) -> records::Growth {
         start,
         end: start + u64::from(pages) * PAGE_BYTES,
         stack: 1,
+        ip: 0,
         pages,
         events: pages,
         member: member::ANON,

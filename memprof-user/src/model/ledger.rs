@@ -18,9 +18,42 @@ use super::profile::{ByPageKind, Cause, PageKind};
 pub struct StackIndex(pub u32);
 
 impl StackIndex {
-    /// The stack without frames, which every cause but [`Cause::Python`] has: the caller keeps it
-    /// at index 0.
+    /// The stack without frames and without native code, which most owners but those with
+    /// [`Cause::Python`] have: the caller keeps it at index 0.
     pub const EMPTY: StackIndex = StackIndex(0);
+}
+
+/// Who made pages resident, as far as stacks tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// This Python stack.
+    Python(StackIndex),
+    /// The record has no Python stack, or its frames never came: a stack without frames.
+    Bare(StackIndex),
+}
+
+impl Caller {
+    /// Nobody told.
+    pub const UNKNOWN: Caller = Caller::Bare(StackIndex::EMPTY);
+
+    /// True with Python frames.
+    pub const fn is_python(self) -> bool {
+        matches!(self, Caller::Python(_))
+    }
+
+    /// The stack of an owner with this cause: Python frames only where they are the cause.
+    pub fn stack_under(self, cause: Cause) -> StackIndex {
+        match (self, cause) {
+            (Caller::Python(stack), Cause::Python) | (Caller::Bare(stack), _) => stack,
+            (Caller::Python(_), _) => StackIndex::EMPTY,
+        }
+    }
+}
+
+impl From<Option<StackIndex>> for Caller {
+    fn from(python: Option<StackIndex>) -> Caller {
+        python.map_or(Caller::UNKNOWN, Caller::Python)
+    }
 }
 
 /// Index into the list of files of the [`super::Profile`] that is being made. The caller hands them

@@ -20,6 +20,9 @@ pub struct Profile {
     pub functions: Vec<Function>,
     /// Distinct (function, line).
     pub frames: Vec<Frame>,
+    /// Distinct pieces of native code on top of stacks. Empty unless it was asked for.
+    #[serde(default)]
+    pub natives: Vec<Native>,
     /// Distinct stacks of frames.
     pub stacks: Vec<Stack>,
     /// Files and shared memory that pages belong to. Bounded in number.
@@ -144,6 +147,21 @@ pub struct Stack {
     pub frames: Vec<u32>,
     /// The stack was cut at the root side.
     pub truncated: bool,
+    /// Index into [`Profile::natives`]: the code that the innermost frame had called, or that ran
+    /// without Python. None where that was the interpreter's own loop, or nobody asked.
+    #[serde(default)]
+    pub native: Option<u32>,
+}
+
+/// Native code: what ran when pages became resident, or what called into the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Native {
+    /// Path of the library or program as the target's mappings have it, or a name in brackets for
+    /// code that is in no file. Not escaped.
+    pub library: String,
+    /// Name of the function as the library's symbols have it; None where none covers the place.
+    /// Not escaped.
+    pub symbol: Option<String>,
 }
 
 /// What pages of kind [`PageKind::File`] or [`PageKind::Shmem`] belong to.

@@ -19,7 +19,7 @@ const FREE_THREADED: usize = 16;
 const LARGEST: u64 = 1 << 20;
 
 /// What is read of it, in this order.
-pub const FIELDS: [fn(&mut Offsets) -> &mut u32; 21] = [
+pub const FIELDS: [fn(&mut Offsets) -> &mut u32; 22] = [
     |o| &mut o.runtime_finalizing,
     |o| &mut o.runtime_interpreters_head,
     |o| &mut o.interpreter_next,
@@ -27,6 +27,7 @@ pub const FIELDS: [fn(&mut Offsets) -> &mut u32; 21] = [
     |o| &mut o.tstate_next,
     |o| &mut o.tstate_frame,
     |o| &mut o.tstate_thread_id,
+    |o| o.tstate_status.get_or_insert(0),
     |o| &mut o.frame_previous,
     |o| &mut o.frame_code,
     |o| &mut o.frame_instr,

@@ -2,16 +2,16 @@
 //! where its runtime is. Remembered by file, since a hundred workers run the same one.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::debug_offsets;
 use super::tls_code::{self, TlsCode};
+use crate::target::Mapping;
 use crate::target::elf::{self, Image, Segment, Symbol};
-use crate::target::{Mapping, open};
+use crate::target::open::{self, FileKey};
 
 /// Files remembered; a host runs a handful of interpreters, and the rest is programs that were
 /// looked at once.
@@ -19,26 +19,6 @@ const REMEMBERED: usize = 1024;
 
 /// `PyTypeObject.tp_basicsize`, behind `PyVarObject` and `tp_name` (Include/cpython/object.h).
 const TP_BASICSIZE: u64 = 32;
-
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct FileKey {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl From<&Metadata> for FileKey {
-    fn from(metadata: &Metadata) -> Self {
-        FileKey {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
 
 /// A version of CPython, as far as a file tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Offsets of a version + addresses of a process → the [`PythonLayout`] that the walk uses.
 
 use memprof_common::PythonLayout;
-use memprof_common::layout::{NO_FIELD, thread_source};
+use memprof_common::layout::thread_source;
 use memprof_common::records::CODE_OBJECT_BYTES;
 use memprof_common::walk::THREAD_STATE_BYTES;
 
@@ -37,7 +37,8 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         Some(_) => TSTATE_INTERP,
         None => o.tstate_frame,
     };
-    let tstate = span([word(o.tstate_frame), word(o.tstate_thread_id), word(interp)]);
+    let status = o.tstate_status.unwrap_or(o.tstate_frame);
+    let tstate = span([o.tstate_frame, o.tstate_thread_id, interp, status].map(word));
     let frame_end = [
         word(o.frame_code),
         word(o.frame_previous),
@@ -72,14 +73,13 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         has_cframe: o.cframe_current_frame.is_some().into(),
         cframe_current_frame: short(o.cframe_current_frame.unwrap_or(0))?,
         frame_bytes: bound(span(frame_end).1, FRAME_BYTES)?,
-        frame_paged: row.frames_in_datastack.into(),
+        frame_page_mask: if row.frames_in_datastack { 0xfff } else { 0 },
         frame_code: short(o.frame_code)?,
         frame_previous: short(o.frame_previous)?,
         frame_instr: short(o.frame_instr)?,
-        frame_owner: match o.frame_owner {
-            Some(owner) => short(owner)?,
-            None => NO_FIELD,
-        },
+        frame_instr_unused_bits: if o.code_adaptive.is_some() { 0 } else { 32 },
+        frame_owner: short(o.frame_owner.unwrap_or(0))?,
+        frame_owner_mask: if o.frame_owner.is_some() { 0xff } else { 0 },
         frame_shim_owner: row.shim_owner.into(),
         code_tag_mask: row.code_tag_mask.into(),
         code_bytes: bound(span(code_end).1, CODE_OBJECT_BYTES as u32)?,
@@ -95,9 +95,11 @@ pub fn layout(row: &Row, offsets: &Offsets, at: Addresses) -> Option<PythonLayou
         unicode_compact_data: short(o.unicode_compact_data)?,
         bytes_size: short(o.bytes_size)?,
         bytes_data: short(o.bytes_data)?,
+        tstate_status: short(o.tstate_status.unwrap_or(0))?,
         tstate_interp: short(TSTATE_INTERP)?,
         code_generation: short(o.interpreter_code_generation.unwrap_or(0))?,
         code_version: short(o.code_version.unwrap_or(0))?,
+        _padding: 0,
     })
 }
 
@@ -133,7 +135,9 @@ fn span<const N: usize>(fields: [(u32, u32); N]) -> (u32, u32) {
 }
 
 fn short(offset: u32) -> Option<u16> {
-    u16::try_from(offset).ok().filter(|&o| o != NO_FIELD)
+    u16::try_from(offset)
+        .ok()
+        .filter(|&offset| offset != u16::MAX)
 }
 
 fn bound(bytes: u32, limit: u32) -> Option<u16> {
@@ -156,7 +160,11 @@ mod tests {
             let layout = layout(row, &row.offsets, at).unwrap();
             assert_eq!(layout.version, row.version());
             assert!(layout.tstate_len as usize <= THREAD_STATE_BYTES);
-            for field in [layout.tstate_frame, layout.tstate_thread_id] {
+            let status = match layout.tstate_status {
+                0 => layout.tstate_frame,
+                status => status,
+            };
+            for field in [layout.tstate_frame, layout.tstate_thread_id, status] {
                 let end = layout.tstate_start + layout.tstate_len;
                 assert!(layout.tstate_start <= field && field + 8 <= end);
             }
@@ -164,7 +172,7 @@ mod tests {
             for field in [layout.frame_code, layout.frame_previous, layout.frame_instr] {
                 assert!(field + 8 <= layout.frame_bytes);
             }
-            assert!(layout.frame_owner == NO_FIELD || layout.frame_owner < layout.frame_bytes);
+            assert!(layout.frame_owner < layout.frame_bytes);
             assert!(layout.code_bytes as usize <= CODE_OBJECT_BYTES);
             assert_eq!(layout.image_end != 0, row.minor >= 13);
         }

@@ -38,6 +38,8 @@ pub struct Tables {
     functions: Table<Function>,
     frames: Table<Frame>,
     stacks: Table<Stack>,
+    /// Stacks with native code on top, by the stack without and the code.
+    with_native: HashMap<(u32, u32), u32>,
 }
 
 impl Tables {
@@ -54,7 +56,26 @@ impl Tables {
     /// Index of a stack in [`Profile::stacks`](crate::model::Profile::stacks). `frames` are
     /// indexes that [`Self::frame`] gave, root first.
     pub fn stack(&mut self, frames: Vec<u32>, truncated: bool) -> u32 {
-        self.stacks.index(Stack { frames, truncated })
+        self.stacks.index(Stack {
+            frames,
+            truncated,
+            native: None,
+        })
+    }
+
+    /// Index of a stack that has native code on top of what `stack` has; `native` is an index into
+    /// [`Profile::natives`](crate::model::Profile::natives).
+    pub fn under_native(&mut self, stack: u32, native: u32) -> u32 {
+        if let Some(&known) = self.with_native.get(&(stack, native)) {
+            return known;
+        }
+        let below = self.stacks.values.get(stack as usize);
+        let index = self.stacks.index(Stack {
+            native: Some(native),
+            ..below.cloned().unwrap_or_default()
+        });
+        self.with_native.insert((stack, native), index);
+        index
     }
 
     /// The functions so far, by index.

@@ -34,6 +34,8 @@ pub struct Offsets {
     pub tstate_frame: u32,
     /// `PyThreadState.thread_id`
     pub tstate_thread_id: u32,
+    /// `PyThreadState._status` (3.12+)
+    pub tstate_status: Option<u32>,
     /// `_PyCFrame.current_frame`, where `tstate_frame` leads to a `_PyCFrame`
     pub cframe_current_frame: Option<u32>,
     /// `PyFrameObject.f_code` / `_PyInterpreterFrame.f_code` / `.f_executable`
@@ -149,6 +151,7 @@ const PY_3_6: Row = Row {
         tstate_next: 8,
         tstate_frame: 24,
         tstate_thread_id: 152,
+        tstate_status: None,
         cframe_current_frame: None,
         frame_code: 32,
         frame_previous: 24,
@@ -277,6 +280,7 @@ const PY_3_12: Row = Row {
         runtime_tstate_current: None,
         interpreter_threads_head: 72,
         tstate_thread_id: 136,
+        tstate_status: Some(24),
         cframe_current_frame: Some(0),
         frame_code: 0,
         frame_previous: 8,
@@ -306,6 +310,7 @@ const PY_3_13: Row = Row {
         interpreter_threads_head: 7344,
         tstate_frame: 72,
         tstate_thread_id: 152,
+        tstate_status: Some(32),
         cframe_current_frame: None,
         code_adaptive: Some(200),
         ..PY_3_12.offsets
@@ -358,20 +363,20 @@ const PY_3_15: Row = Row {
 /// [`debug_offsets::FIELDS`](super::debug_offsets::FIELDS). The order of the structure changes
 /// with each minor version.
 const DEBUG_OFFSETS_3_13: Positions = [
-    32, 40, 64, 72, 168, 184, 192, 232, 240, 248, 264, 280, 296, 304, 312, 344, 520, 528, 544, 552,
-    560,
+    32, 40, 64, 72, 168, 184, 192, 216, 232, 240, 248, 264, 280, 296, 304, 312, 344, 520, 528, 544,
+    552, 560,
 ];
 
 /// See [`DEBUG_OFFSETS_3_13`].
 const DEBUG_OFFSETS_3_14: Positions = [
-    32, 40, 64, 72, 192, 208, 216, 256, 264, 272, 288, 320, 336, 344, 352, 384, 600, 608, 624, 632,
-    640,
+    32, 40, 64, 72, 192, 208, 216, 240, 256, 264, 272, 288, 320, 336, 344, 352, 384, 600, 608, 624,
+    632, 640,
 ];
 
 /// See [`DEBUG_OFFSETS_3_13`].
 const DEBUG_OFFSETS_3_15: Positions = [
-    32, 40, 64, 72, 192, 208, 240, 320, 328, 336, 352, 384, 400, 408, 416, 448, 696, 704, 720, 728,
-    736,
+    32, 40, 64, 72, 192, 208, 240, 264, 320, 328, 336, 352, 384, 400, 408, 416, 448, 696, 704, 720,
+    728, 736,
 ];
 
 #[cfg(test)]

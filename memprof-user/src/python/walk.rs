@@ -4,7 +4,7 @@
 use memprof_common::PythonLayout;
 use memprof_common::records::RawFrame;
 use memprof_common::walk::{
-    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, attached_frame, innermost_frame,
+    MAX_FRAMES, Memory, NoFrame, Step, WINDOW_BYTES, Walk, innermost_frame, likely_frame,
     thread_state,
 };
 
@@ -34,15 +34,11 @@ impl<M: ReadMemory> Memory for Window<'_, M> {
         }
     }
 
-    fn word(&self, offset: u32) -> u64 {
-        let start = (offset as usize).min(WINDOW_BYTES);
+    fn word(&self, base: u64, field: u64) -> u64 {
+        let start = ((base + field) as usize).min(WINDOW_BYTES);
         let mut word = [0; 8];
         word.copy_from_slice(&self.bytes[start..start + 8]);
         u64::from_ne_bytes(word)
-    }
-
-    fn byte(&self, offset: u32) -> u8 {
-        self.bytes[(offset as usize).min(WINDOW_BYTES)]
     }
 }
 
@@ -62,18 +58,18 @@ pub fn walk(
     memory: &impl ReadMemory,
 ) -> Result<RawStack, NoFrame> {
     let mut window = Window::new(memory);
-    let frame = match attached_frame(layout, thread_pointer, &mut window) {
+    let frame = match likely_frame(layout, 0, thread_pointer, &mut window) {
         Err(NoFrame::NoThreadState) => {
             let tstate = thread_state(layout, thread_pointer, &mut window)?;
             innermost_frame(layout, tstate, thread_pointer, &mut window)?
         }
         found => found?,
     };
-    let mut walk = Walk::new(frame, 0);
+    let mut walk = Walk::new(layout, frame, 0);
     let mut stack = RawStack::default();
     while stack.frames.len() < MAX_FRAMES as usize {
         let mut frame = RawFrame::default();
-        match walk.step(layout, &mut window, &mut frame) {
+        match walk.step(&mut window, &mut frame) {
             Step::Frame => stack.frames.push(frame),
             Step::End => return Ok(stack),
             Step::Failed => break,

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::ReportOptions;
 use super::kinds::{FileRow, KindRow};
+use super::native::NativeRow;
 use super::tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, Place, Tally};
 use super::verdict::reconciliation;
 use crate::model::{
@@ -33,6 +34,7 @@ pub fn json(profile: &Profile, options: &ReportOptions) -> Value {
         "processes": processes,
         "functions": functions,
         "lines": lines,
+        "native": tally.natives.iter().take(rows).map(native).collect::<Vec<Value>>(),
         "accounting": accounting(&tally.accounting),
         "reconciled": reconciled(&reconciliation::total(profile)),
         "kinds": tally.kinds.iter().map(kind).collect::<Vec<Value>>(),
@@ -91,6 +93,18 @@ fn line(place: &Place<LineKey<'_>>) -> Value {
     let mut row = json!({ "file": key.file, "line": key.line, "function": key.function });
     amounts(&mut row, place);
     row
+}
+
+fn native(row: &NativeRow<'_>) -> Value {
+    json!({
+        "library": row.library,
+        "symbol": row.symbol,
+        "net": row.amounts.net,
+        "gross": row.amounts.gross,
+        "freed": row.amounts.freed,
+        "peak": row.amounts.peak,
+        "cow": row.amounts.cow,
+    })
 }
 
 pub(super) fn amounts<K>(row: &mut Value, place: &Place<K>) {

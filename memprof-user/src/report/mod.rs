@@ -10,6 +10,7 @@ mod json;
 mod kinds;
 pub mod lines;
 mod mapped;
+mod native;
 mod tally;
 mod text;
 mod verdict;
@@ -20,6 +21,7 @@ pub(crate) use human::count;
 pub use human::{share, size};
 pub use json::json;
 pub use kinds::{FileRow, KindRow};
+pub use native::NativeRow;
 pub use tally::{Accounting, Amounts, FunctionKey, LineKey, Mapped, Place, Tally};
 pub use text::{table, text};
 

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::ops::AddAssign;
 
 use super::kinds::{self, FileRow, KindRow};
+use super::native::{self, NativeRow};
 use crate::model::{ByPageKind, Cause, Owner, PageKind, Profile, Stack};
 use crate::sink::View;
 
@@ -205,6 +206,8 @@ pub struct Tally<'a> {
     pub functions: Vec<Place<FunctionKey<'a>>>,
     /// By line, largest total first.
     pub lines: Vec<Place<LineKey<'a>>>,
+    /// By native code, largest first. Empty unless it was asked for.
+    pub natives: Vec<NativeRow<'a>>,
     /// Of all processes.
     pub accounting: Accounting,
     /// Of all owners.
@@ -238,6 +241,7 @@ impl<'a> Tally<'a> {
             processes,
             functions: places(profile, &stacks, view, function_key),
             lines: places(profile, &stacks, view, line_key),
+            natives: native::natives(profile, &stacks, view),
             accounting,
             amounts,
             kinds: kinds::kinds(&profile.owners),

@@ -1,5 +1,7 @@
 //! The report for people.
 
+use std::cmp::Reverse;
+
 use super::columns::{Column, Table, keep_end};
 use super::human::size;
 use super::kinds::{FileRow, KindRow};
@@ -7,7 +9,7 @@ use super::mapped;
 use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally, by_own};
 use super::verdict::sentences;
 use super::{DEFAULT_ROWS, ReportOptions};
-use crate::model::Profile;
+use crate::model::{MarkedFunction, Profile};
 use crate::sink::{Kind, View, clock, escape, loss_line};
 
 /// Rows of the table that closes a trace.
@@ -45,11 +47,11 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
     if went || tally.before_attach[0].sum() > 0 {
         sections.push(format!("Where it went\n{}", kinds(&tally)));
     }
+    let ranked = |what: &str, number: usize| {
+        let view = options.view;
+        format!("{what} by {view} ({} of {number})\n", rows.min(number))
+    };
     if !tally.functions.is_empty() {
-        let ranked = |what: &str, number: usize| {
-            let view = options.view;
-            format!("{what} by {view} ({} of {number})\n", rows.min(number))
-        };
         sections.push(format!(
             "{}{}",
             ranked("Functions", tally.functions.len()),
@@ -61,8 +63,20 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
             lines(&tally, options.view, rows)
         ));
     }
+    if !tally.natives.is_empty() {
+        sections.push(format!(
+            "{}{}",
+            ranked("Native code", tally.natives.len()),
+            natives(&tally, options.view, rows)
+        ));
+    }
     if !profile.marked.is_empty() {
-        sections.push(marks(profile));
+        let number = profile.marked.len();
+        sections.push(format!(
+            "Marked functions by change of RSS ({} of {number})\n{}",
+            rows.min(number),
+            marks(profile, rows)
+        ));
     }
     let mut verdict = sentences(profile, &tally);
     verdict.push(loss_line(&profile.loss));
@@ -249,7 +263,28 @@ fn lines(tally: &Tally<'_>, view: View, rows: usize) -> String {
     table.render()
 }
 
-fn marks(profile: &Profile) -> String {
+fn natives(tally: &Tally<'_>, view: View, rows: usize) -> String {
+    let views = views(tally, view);
+    let titles: Vec<String> = views
+        .iter()
+        .map(|view| view.name().to_uppercase())
+        .collect();
+    let numbers = titles.iter().map(|title| (title.as_str(), Column::Number));
+    let names = [
+        ("FUNCTION", Column::Name(NAME_CELLS)),
+        ("LIBRARY", Column::Path(PATH_CELLS)),
+    ];
+    let columns: Vec<(&str, Column)> = numbers.chain(names).collect();
+    let mut table = Table::new(&columns);
+    for row in tally.natives.iter().take(rows) {
+        let bytes = views.iter().map(|&view| size(row.amounts.under(view)));
+        let names = [row.symbol.unwrap_or("-"), row.library].map(str::to_owned);
+        table.row(bytes.chain(names).collect());
+    }
+    table.render()
+}
+
+fn marks(profile: &Profile, rows: usize) -> String {
     let mut table = Table::new(&[
         ("PID", Column::Number),
         ("CALLS", Column::Number),
@@ -258,7 +293,10 @@ fn marks(profile: &Profile) -> String {
         ("RSS PEAK", Column::Number),
         ("MARKED FUNCTION", Column::Name(NAME_CELLS)),
     ]);
-    for marked in &profile.marked {
+    let mut ranked: Vec<&MarkedFunction> = profile.marked.iter().collect();
+    // Stable: equals keep the order of their first calls.
+    ranked.sort_by_key(|marked| Reverse(marked.rss_delta.unsigned_abs()));
+    for marked in ranked.into_iter().take(rows) {
         let Some(process) = profile.processes.get(marked.process as usize) else {
             continue;
         };

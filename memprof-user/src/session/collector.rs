@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use memprof_common::records::{self, mark_source, member, space_op, task_op};
+use memprof_common::records::{self, member, space_op, task_op};
 use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use mark_names::MarkNames;
@@ -13,6 +13,7 @@ use mark_names::MarkNames;
 use super::calls::Calls;
 use super::detection::Detections;
 use super::files::Files;
+use super::native::Natives;
 use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
@@ -25,6 +26,7 @@ use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resid
 mod adoption;
 mod functions;
 mod mark_names;
+mod native;
 
 /// A stack record as it was resolved.
 type StackKey = (u32, u64);
@@ -42,6 +44,8 @@ pub struct Collector {
     files: Files,
     mark_names: MarkNames,
     calls: Calls,
+    /// None: the user does not want to know.
+    natives: Option<Natives>,
     records: u64,
     undecoded: u64,
     /// Records dropped when unknown processes were last looked for.
@@ -55,7 +59,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn new(tables: Tables) -> Self {
+    /// `native`: growth tells its machine instruction.
+    pub fn new(tables: Tables, native: bool) -> Self {
         let mut symbols = Symbols::new(Some(Box::new(LiveCode)));
         // Owners without a Python stack point to the first, which is empty.
         let empty = symbols.tables_mut().stack(Vec::new(), false);
@@ -71,6 +76,7 @@ impl Collector {
             files: Files::default(),
             mark_names: MarkNames::default(),
             calls: Calls::none(),
+            natives: native.then(Natives::default),
             records: 0,
             undecoded: 0,
             lost_before: 0,
@@ -171,6 +177,9 @@ impl Collector {
             return;
         };
         self.files.attach(pid, &mappings, read_ns);
+        if let Some(natives) = &mut self.natives {
+            natives.attach(pid, &mappings, read_ns);
+        }
         let Ok(mut pages) = Pagemap::open(pid) else {
             return;
         };
@@ -236,6 +245,9 @@ impl Collector {
         match event {
             Ok(Event::Growth(growth)) => self.growth(&growth),
             Ok(Event::AddressSpace(change)) => {
+                if let Some(natives) = &mut self.natives {
+                    natives.change(&change);
+                }
                 if change.header.op == space_op::MAP_EXECUTABLE {
                     self.detections.look(change.header.pid);
                 } else {
@@ -259,22 +271,12 @@ impl Collector {
                 let stack = self.stack_of(mapping.header.pid, mapping.stack);
                 self.model.mapping(&mapping, stack);
             }
-            Ok(Event::Mark(mark)) if mark.source == mark_source::WATCHED => {
-                let model = &mut self.model;
-                self.calls.take(&mark, |mark, name| model.mark(mark, name));
-            }
-            Ok(Event::Mark(mark)) => {
-                let name = self.mark_names.of(&mark);
-                self.model.mark(&mark, &name);
-            }
+            Ok(Event::Mark(mark)) => self.mark(&mark),
             Ok(Event::MarkName {
                 header,
                 function,
                 name,
-            }) => {
-                let source = mark_source::DECORATED;
-                self.mark_names.insert(header.pid, source, function, &name);
-            }
+            }) => self.mark_names.decorated(header.pid, function, &name),
             Err(_) => self.undecoded += 1,
         }
     }
@@ -321,15 +323,14 @@ impl Collector {
     }
 
     fn growth(&mut self, growth: &records::Growth) {
-        let stack = self.stack_of(growth.header.pid, growth.stack);
-        let thread = (growth.header.pid, growth.header.tid);
-        self.seen(thread, growth.header.time_ns, stack);
+        self.seen(growth);
+        let caller = self.caller(growth);
         if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
-            self.model.growth(growth, stack);
+            self.model.growth(growth, caller);
             return;
         }
         for (part, file) in self.files.split(growth) {
-            self.model.growth_of(&part, stack, file);
+            self.model.growth_of(&part, caller, file);
         }
     }
 
@@ -341,6 +342,9 @@ impl Collector {
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
                 self.fork_marks((parent, task.header.tid), pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.fork(parent, pid);
+                }
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -358,6 +362,9 @@ impl Collector {
                 self.forget_marks(pid);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.exec(pid);
+                }
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -369,6 +376,9 @@ impl Collector {
                 self.model.task(task);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
+                if let Some(natives) = &mut self.natives {
+                    natives.forget(pid);
+                }
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -478,6 +488,10 @@ impl Collector {
             functions,
             frames,
             stacks,
+            natives: self
+                .natives
+                .as_ref()
+                .map_or(Vec::new(), |natives| natives.table().to_vec()),
             files: self.files.table().to_vec(),
             owners,
             samples,

@@ -13,6 +13,7 @@ use std::ops::Range;
 use memprof_common::PAGE_BYTES;
 use memprof_common::records::{self, flag, member, space_op};
 
+use super::allowance::{Allowance, UsedTo};
 use super::clock;
 use crate::model::{FileIndex, MappedFile};
 use crate::target::{Mapping, Mappings};
@@ -49,32 +50,6 @@ const CALL_NS: u64 = 10_000_000;
 
 /// The time of a merged growth may be earlier than its last fault by 16 faults.
 const MERGED_NS: u64 = 100_000;
-
-/// How much time may go into something.
-struct Allowance {
-    /// Of the time that passes, one part in so many.
-    share: u64,
-    /// So much of it is saved up at most.
-    saved_ns: u64,
-}
-
-/// Until when an allowance is used up; 0: it is whole.
-#[derive(Clone, Copy, Debug, Default)]
-struct UsedTo(u64);
-
-impl UsedTo {
-    fn allows(self, now_ns: u64) -> bool {
-        self.0 <= now_ns
-    }
-
-    fn charge(&mut self, allowance: &Allowance, begin_ns: u64, end_ns: u64) {
-        let time = end_ns
-            .saturating_sub(begin_ns)
-            .saturating_mul(allowance.share);
-        let saved = begin_ns.saturating_sub(allowance.saved_ns * allowance.share);
-        self.0 = self.0.max(saved).saturating_add(time);
-    }
-}
 
 /// A mapped file, from the address that is its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! Everything that lives only while tracing is here; views and files know nothing of it.
 
+mod allowance;
 mod attach;
 mod calls;
 mod checkpoints;
@@ -9,6 +10,7 @@ mod clock;
 mod collector;
 mod detection;
 mod files;
+mod native;
 mod reconcile;
 mod sampler;
 mod shares;
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::bpf::{self, KernelOptions, Loaded, Ring, Tables, Watchpoints};
+use crate::bpf::{self, FrameReads, KernelOptions, Loaded, Ring, Tables, Watchpoints};
 use crate::error::{Error, Result};
 use crate::model::Profile;
 use crate::python::Pattern;
@@ -60,8 +62,12 @@ pub struct SessionOptions {
     pub metric: Metric,
     /// Follow forked children, and attach to those that exist.
     pub follow: bool,
+    /// Name the native code that made memory resident.
+    pub native: bool,
     /// Size of the ring buffer: a power of two, whole pages.
     pub ring_bytes: u32,
+    /// How the kernel side reads Python frames.
+    pub frame_reads: FrameReads,
     /// Nothing but errors on stderr.
     pub quiet: bool,
     /// Number of `-v`.
@@ -143,12 +149,13 @@ impl Session {
         let config = bpf::kernel_config(KernelOptions {
             follow_forks: options.follow,
             no_shortcut: false,
+            native: options.native,
             ring_bytes: options.ring_bytes,
         })?;
         let kernel_log = options.verbose >= 2;
         let mut loaded = Loaded::load(&config, options.ring_bytes, kernel_log)?;
         let ring = Ring::open(&mut loaded)?;
-        let tables = Tables::open(&mut loaded)?;
+        let tables = Tables::open(&mut loaded, options.frame_reads)?;
         if kernel_log {
             // The task ends with the runtime.
             drop(loaded.follow_log()?);
@@ -157,7 +164,7 @@ impl Session {
         Ok(Session {
             loaded,
             ring,
-            collector: Collector::new(tables),
+            collector: Collector::new(tables, options.native),
             sampler: Sampler::new(options.metric),
             reconciler: Reconciler::new(),
             options,
@@ -179,7 +186,7 @@ impl Session {
     pub fn mark(&mut self, patterns: Vec<Pattern>) -> Result<()> {
         if !patterns.is_empty() {
             let points = Watchpoints::load(&mut self.loaded)?;
-            self.collector.mark(Calls::of(patterns, Some(points)));
+            self.collector.mark_calls(Calls::of(patterns, Some(points)));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! line, a blank in a function's name, a missing column make the whole file unreadable. Lines
 //! that begin with `# ` are ours; it ignores them.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::escape;
@@ -71,6 +72,29 @@ impl<W: Write> DatWriter<W> {
             command = command.replace('$', "\\$");
         }
         writeln!(self.out, "CMDLINE {command}")
+    }
+
+    /// What mprof has no place for, as comments: what the values are, and whose the series are.
+    /// `processes` are pid, role, and whether MEM is its series.
+    pub fn series<'a>(
+        &mut self,
+        processes: impl Iterator<Item = (u32, &'a str, bool)>,
+    ) -> io::Result<()> {
+        let metric = match self.options.metric {
+            Metric::Rss => "rss",
+            Metric::Pss => "pss",
+            Metric::Uss => "uss",
+        };
+        let tree = match self.options.include_children {
+            true => "yes",
+            false => "no",
+        };
+        writeln!(self.out, "# SERIES metric={metric} include_children={tree}")?;
+        for (pid, role, is_main) in processes {
+            let keyword = if is_main { "MEM" } else { "CHLD" };
+            writeln!(self.out, "# ROLE {keyword} {pid} {}", escape::line(role))?;
+        }
+        Ok(())
     }
 
     /// One sampling of all processes: the first target, and the others by pid. Once the first
@@ -153,6 +177,7 @@ fn mib(bytes: u64) -> f64 {
 pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io::Result<()> {
     let mut dat = DatWriter::new(out, options);
     dat.cmdline(&profile.command)?;
+    dat.series(told(profile).into_iter())?;
     let mut sweeps = sweeps(profile);
     let mut marks = profile.marks.clone();
     coarsen(&mut marks, MAX_FUNC_LINES, &mut FINEST_S.clone());
@@ -174,6 +199,21 @@ pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io:
     }
     dat.finish(&profile.loss)?;
     Ok(())
+}
+
+/// Pids and roles of the processes that the file has lines of (thousands may have ended unseen),
+/// and whether MEM is their series.
+fn told(profile: &Profile) -> Vec<(u32, &str, bool)> {
+    let main = profile.samples.iter().find(|sample| sample.main);
+    let main = main.map_or(0, |sample| sample.process);
+    let samples = profile.samples.iter().map(|sample| sample.process);
+    let marks = profile.marks.iter().map(|mark| mark.process);
+    let told: BTreeSet<u32> = samples.chain(marks).chain([main]).collect();
+    let told = told.into_iter().filter_map(|index| {
+        let process = profile.processes.get(index as usize)?;
+        Some((process.pid, process.role.as_str(), index == main))
+    });
+    told.collect()
 }
 
 /// The samples of all processes at one time.

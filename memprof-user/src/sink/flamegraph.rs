@@ -21,6 +21,9 @@ pub struct FlamegraphOptions {
 /// A title is one line over a picture 1200 wide in letters of 17: longer commands are cut.
 const TITLE_COMMAND_CHARS: usize = 60;
 
+/// Stands in a comment near the beginning: `rm` and `clean` know our pictures by it.
+pub const MADE_BY: &str = "Made by memprof-ebpf";
+
 /// Writes the flame graph. A profile in which nothing grew gives a picture that says so.
 pub fn write(
     profile: &Profile,
@@ -39,6 +42,7 @@ pub fn write(
     let mut inferno = Options::default();
     inferno.title = title;
     inferno.subtitle = Some(subtitle);
+    inferno.notes = format!("{MADE_BY}.");
     inferno.count_name = "bytes".to_owned();
     inferno.colors = Palette::Basic(BasicPalette::Mem);
     // Roots on top: stacks of imports and event loops are deep, and a browser shows the top
@@ -110,6 +114,7 @@ fn write_empty(title: &str, subtitle: &str, view: View, out: &mut dyn Write) -> 
         out,
         r##"<?xml version="1.0" encoding="UTF-8" standalone="no"?>
 <svg version="1.1" width="1200" height="120" viewBox="0 0 1200 120" xmlns="http://www.w3.org/2000/svg">
+<!--{MADE_BY}.-->
 <rect width="100%" height="100%" fill="#eef2ee"/>
 <g font-family="monospace" font-size="12" text-anchor="middle">
 <text x="600" y="28" font-size="17">{}</text>

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::escape;
 use super::{Kind, View};
-use crate::model::{MappedFile, Owner, PageKind, Process, Profile};
+use crate::model::{Native, Owner, PageKind, Process, Profile};
 
 /// How stacks are named and merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,7 @@ struct FrameNames<'a> {
     profile: &'a Profile,
     roots: Vec<String>,
     frames: Vec<String>,
+    natives: Vec<String>,
     files: Vec<String>,
 }
 
@@ -61,7 +62,12 @@ impl<'a> FrameNames<'a> {
             profile,
             roots: roots.map(|process| root(process, options)).collect(),
             frames: frames.map(|index| frame(profile, index, options)).collect(),
-            files: profile.files.iter().map(file).collect(),
+            natives: profile.natives.iter().map(native).collect(),
+            files: profile
+                .files
+                .iter()
+                .map(|file| self::file(&file.path))
+                .collect(),
         }
     }
 
@@ -87,6 +93,10 @@ impl<'a> FrameNames<'a> {
                 Kind::Python => Kind::Unknown,
                 kind => kind,
             }));
+        }
+        if let Some(native) = python.and_then(|python| python.native) {
+            let name = self.natives.get(native as usize);
+            push(name.map_or("[unknown]", String::as_str));
         }
         let file = owner.file.and_then(|file| self.files.get(file as usize));
         let pages = match owner.kind {
@@ -114,14 +124,23 @@ fn bracket(kind: Kind) -> String {
 }
 
 /// A file by the last part of its path, which is what fits into a frame: `[libssl.so.3]`.
-fn file(file: &MappedFile) -> String {
-    let path = escape::frame(&file.path);
+fn file(path: &str) -> String {
+    let path = escape::frame(path);
     if path.starts_with('[') && path.ends_with(']') {
         return path;
     }
     match path.rsplit('/').next() {
         Some(name) if !name.is_empty() => format!("[{name}]"),
         _ => "[unnamed]".to_owned(),
+    }
+}
+
+/// Native code by its library's file and its function: `[libc.so.6: memset]`.
+fn native(native: &Native) -> String {
+    let library = file(&native.library);
+    match (&native.symbol, library.strip_suffix(']')) {
+        (Some(symbol), Some(library)) => format!("{library}: {}]", escape::frame(symbol)),
+        _ => library,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Symbol {
     pub address: u64,
     /// Its size, 0 when the file does not say.
     pub size: u64,
+    /// It gives way to another one of its name; often a second name of a function (STB_WEAK).
+    pub is_weak: bool,
 }
 
 /// A loadable segment (PT_LOAD).
@@ -141,6 +143,24 @@ impl Image {
     }
 
     fn symbols_in(&self, kind: u32, names: &[&str], found: &mut [Option<Symbol>]) {
+        self.each_symbol(kind, |name, _, symbol| {
+            for (wanted, slot) in names.iter().zip(found.iter_mut()) {
+                if slot.is_none() && name == wanted.as_bytes() {
+                    *slot = Some(symbol);
+                }
+            }
+        });
+    }
+
+    /// Tells each symbol that is defined here: its name, its type (`STT_FUNC`, …), and where it is.
+    /// First those that are exported, then all, where the file has not been stripped.
+    pub fn all_symbols(&self, mut tell: impl FnMut(&[u8], u8, Symbol)) {
+        for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+            self.each_symbol(kind, &mut tell);
+        }
+    }
+
+    fn each_symbol(&self, kind: u32, mut tell: impl FnMut(&[u8], u8, Symbol)) {
         let Some(table) = self.sections.iter().find(|s| s.kind == kind) else {
             return;
         };
@@ -151,22 +171,31 @@ impl Image {
         let Some(strings) = strings.and_then(|strings| read_section(&self.file, strings)) else {
             return;
         };
-        let entry = size_of::<elf::Sym64<LE>>();
-        let whole = data.len() - data.len() % entry;
-        let Ok(symbols) = object::slice_from_all_bytes::<elf::Sym64<LE>>(&data[..whole]) else {
-            return;
-        };
-        for symbol in symbols.iter().filter(|symbol| !symbol.is_undefined(LE)) {
-            let name = string(&strings, symbol.st_name(LE) as usize);
-            for (wanted, slot) in names.iter().zip(found.iter_mut()) {
-                if slot.is_none() && name == wanted.as_bytes() {
-                    *slot = Some(Symbol {
-                        address: symbol.st_value(LE),
-                        size: symbol.st_size(LE),
-                    });
-                }
+        for symbol in entries::<elf::Sym64<LE>>(&data) {
+            if !symbol.is_undefined(LE) {
+                let name = string(&strings, symbol.st_name(LE) as usize);
+                let place = Symbol {
+                    address: symbol.st_value(LE),
+                    size: symbol.st_size(LE),
+                    is_weak: symbol.st_bind() == elf::STB_WEAK,
+                };
+                tell(name, symbol.st_type(), place);
             }
         }
+    }
+
+    /// Functions that the loader chooses for the processor (IFUNC, as glibc's `memset`) and that
+    /// the file itself calls: for each, where it will find the address of the chosen one, and the
+    /// address of the function that chooses, both in the file's own address space.
+    pub fn chosen_at_load(&self) -> Vec<(u64, u64)> {
+        let relocations = self.sections.iter().filter(|s| s.kind == elf::SHT_RELA);
+        let mut found = Vec::new();
+        for data in relocations.filter_map(|section| read_section(&self.file, section)) {
+            let entries = entries::<elf::Rela64<LE>>(&data).iter();
+            let chosen = entries.filter(|rela| rela.r_type(LE, false) == elf::R_X86_64_IRELATIVE);
+            found.extend(chosen.map(|rela| (rela.r_offset.get(LE), rela.r_addend.get(LE) as u64)));
+        }
+        found
     }
 
     /// Reads initialised data: what the file holds for this address of its own address space.
@@ -263,6 +292,12 @@ fn read_section(file: &File, section: &Section) -> Option<Vec<u8>> {
     let mut data = vec![0; usize::try_from(section.bytes).ok()?];
     file.read_exact_at(&mut data, section.offset).ok()?;
     Some(data)
+}
+
+/// A section as its entries; what is left over at its end is left out.
+fn entries<T: object::Pod>(data: &[u8]) -> &[T] {
+    let whole = data.len() - data.len() % size_of::<T>();
+    object::slice_from_all_bytes(&data[..whole]).unwrap_or_default()
 }
 
 /// The string that begins at `at`, without its NUL; empty when out of range.

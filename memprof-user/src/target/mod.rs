@@ -6,7 +6,9 @@
 //! or stops it. `memory` (reading), `pagemap` (its ioctl) and `launch` (between fork and exec) hold
 //! the only `unsafe` of this module.
 
+pub mod demangle;
 pub mod elf;
+pub mod functions;
 pub mod launch;
 pub mod mappings;
 pub mod memory;
@@ -16,7 +18,9 @@ pub mod process;
 pub mod rss;
 pub mod thread;
 
+pub use demangle::demangled;
 pub use elf::{Image, Symbol};
+pub use functions::Functions;
 pub use launch::{IgnoredSignals, Launched, RunAs};
 pub use mappings::{Mapping, Mappings, is_on_tmpfs};
 pub use memory::{ProcessMemory, ReadMemory};

@@ -1,14 +1,34 @@
 //! Opens a file that another process has mapped: also a deleted one, also one in a container,
 //! and never one that the process only points at.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::Mapping;
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl From<&Metadata> for FileKey {
+    fn from(metadata: &Metadata) -> Self {
+        FileKey {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
 
 /// Flags for files whose kind is not known yet: a FIFO must not block, a terminal must not
 /// become ours.
@@ -25,11 +45,45 @@ pub fn mapped_file(pid: u32, mapping: &Mapping) -> io::Result<File> {
     by_mapping(pid, mapping).or_else(|_| by_name(pid, mapping))
 }
 
+/// The regular file that was behind a mapping, when another one may be at its addresses by now, or
+/// the process may have gone. In that case, by its name in our own root, if that is the same file.
+pub fn once_mapped_file(pid: u32, mapping: &Mapping) -> io::Result<File> {
+    let still = |file| match is_named(pid, mapping) {
+        true => Ok(file),
+        false => Err(another()),
+    };
+    by_mapping(pid, mapping)
+        .and_then(still)
+        .or_else(|_| by_name(pid, mapping))
+        .or_else(|_| {
+            let file = inside(&File::open("/")?, &mapping.path)?;
+            match file.metadata()?.ino() == mapping.inode {
+                true => Ok(file),
+                false => Err(another()),
+            }
+        })
+}
+
+/// What is at the addresses of a mapping has its name.
+fn is_named(pid: u32, mapping: &Mapping) -> bool {
+    std::fs::read_link(map_files(pid, mapping)).is_ok_and(|link| {
+        let name = link.as_os_str().as_encoded_bytes();
+        let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+        name == mapping.path.as_os_str().as_encoded_bytes()
+    })
+}
+
+fn another() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "another file has its place")
+}
+
+fn map_files(pid: u32, mapping: &Mapping) -> String {
+    let Mapping { start, end, .. } = mapping;
+    format!("/proc/{pid}/map_files/{start:x}-{end:x}")
+}
+
 fn by_mapping(pid: u32, mapping: &Mapping) -> io::Result<File> {
-    let path = format!(
-        "/proc/{pid}/map_files/{:x}-{:x}",
-        mapping.start, mapping.end
-    );
+    let path = map_files(pid, mapping);
     // A mapped device is not opened at all: that alone may do something.
     if !std::fs::metadata(&path)?.is_file() {
         return Err(not_regular());
@@ -78,7 +132,6 @@ fn not_regular() -> io::Error {
 mod tests {
     use super::*;
     use crate::target::Mappings;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn both_ways_lead_to_this_program() {

@@ -29,6 +29,7 @@ pub fn gunicorn() -> Profile {
         functions: functions(),
         frames: frames(),
         stacks: stacks(),
+        natives: Vec::new(),
         files: files(),
         owners: owners(),
         samples: samples(),
@@ -134,6 +135,7 @@ fn stacks() -> Vec<Stack> {
     let stack = |frames: &[u32], truncated| Stack {
         frames: frames.to_vec(),
         truncated,
+        native: None,
     };
     vec![
         stack(&[0, 1, 2, 4], false),   // first → build
@@ -362,8 +364,13 @@ fn tables() -> impl Strategy<Value = Tables> {
         (Just(processes), Just(functions), vec(frame, 1..8)).prop_flat_map(
             |(processes, functions, frames)| {
                 let count = frames.len() as u32;
-                let stack = (vec(0..count, 0..6), any::<bool>())
-                    .prop_map(|(frames, truncated)| Stack { frames, truncated });
+                let stack = (vec(0..count, 0..6), any::<bool>(), option::of(0..NATIVES)).prop_map(
+                    |(frames, truncated, native)| Stack {
+                        frames,
+                        truncated,
+                        native,
+                    },
+                );
                 (
                     Just(processes),
                     Just(functions),
@@ -381,6 +388,16 @@ const FILES: u32 = 3;
 fn mapped_file(index: u32) -> MappedFile {
     MappedFile {
         path: format!("/srv/{index}\n;\u{202e}.so"),
+    }
+}
+
+/// Native code of an arbitrary profile.
+const NATIVES: u32 = 3;
+
+fn native(index: u32) -> Native {
+    Native {
+        library: format!("/lib/{index};\u{1b}.so"),
+        symbol: (index > 0).then(|| format!("f{index}]\n")),
     }
 }
 
@@ -410,6 +427,7 @@ pub fn profile() -> impl Strategy<Value = Profile> {
                     functions: functions.clone(),
                     frames: frames.clone(),
                     stacks: stacks.clone(),
+                    natives: (0..NATIVES).map(native).collect(),
                     files: (0..FILES).map(mapped_file).collect(),
                     owners,
                     samples,

@@ -28,10 +28,11 @@ _numbers = {}
 
 
 def _count():
-    number = 1
+    # The interpreters of one process have a module each: they begin at different numbers.
+    number = id(_numbers) >> 4
     while True:
-        yield number
-        number = (number + 1) & _NUMBER
+        yield number & _NUMBER
+        number += 1
 
 
 _next_number = _count().__next__

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use memprof_common::records;
+
 use super::Collector;
 use crate::error::Result;
 use crate::model::StackIndex;
@@ -9,7 +11,7 @@ use crate::session::calls::Calls;
 
 impl Collector {
     /// Marks calls from now on.
-    pub fn mark(&mut self, calls: Calls) {
+    pub fn mark_calls(&mut self, calls: Calls) {
         self.calls = calls;
     }
 
@@ -45,10 +47,13 @@ impl Collector {
     }
 
     /// A thread grew with this stack: marks for functions that cannot be watched.
-    pub(super) fn seen(&mut self, thread: (u32, u32), time_ns: u64, stack: Option<StackIndex>) {
+    pub(super) fn seen(&mut self, growth: &records::Growth) {
+        let header = &growth.header;
+        let stack = self.stack_of(header.pid, growth.stack);
         let Some(StackIndex(index)) = stack.filter(|_| self.calls.samples()) else {
             return;
         };
+        let (thread, time_ns) = ((header.pid, header.tid), header.time_ns);
         let tables = self.symbols.tables();
         let frames = tables.stacks().get(index as usize);
         let frames = frames.map_or(&[][..], |stack| &stack.frames);

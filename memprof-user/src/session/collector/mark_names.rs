@@ -3,13 +3,27 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use memprof_common::records;
+use memprof_common::records::{self, mark_source};
+
+use super::Collector;
 
 /// Names of one process at most: what is beyond has its number for a name.
 const MAX_NAMES: usize = 1 << 16;
 
 /// A function: one of `mark_source`, and what its marks carry.
 type Key = (u32, u64);
+
+impl Collector {
+    /// A call of a marked function begins or ends.
+    pub(super) fn mark(&mut self, mark: &records::Mark) {
+        let model = &mut self.model;
+        if mark.source == records::mark_source::WATCHED {
+            self.calls.take(mark, |mark, name| model.mark(mark, name));
+        } else {
+            model.mark(mark, &self.mark_names.of(mark));
+        }
+    }
+}
 
 /// Names of marked functions, by process.
 #[derive(Default)]
@@ -20,6 +34,11 @@ pub struct MarkNames {
 }
 
 impl MarkNames {
+    /// The program says what a decorated function of it is called.
+    pub fn decorated(&mut self, pid: u32, function: u64, name: &str) {
+        self.insert(pid, mark_source::DECORATED, function, name);
+    }
+
     /// A function of a process has this name: `module.qualname`.
     pub fn insert(&mut self, pid: u32, source: u32, function: u64, name: &str) {
         let text = match self.texts.get(name) {
