@@ -153,8 +153,7 @@ impl Collector {
         if let Some(found) = interpreter {
             self.learn(found);
             self.layouts.insert(pid, found.layout);
-            self.python_seen = true;
-            self.calls.found(pid);
+            self.python_found(pid);
         }
         Ok(true)
     }
@@ -310,8 +309,7 @@ impl Collector {
         let pid = found.header.pid;
         self.layouts.insert(pid, image.layout_at(found.base));
         self.model.set_python(pid, version);
-        self.python_seen = true;
-        self.calls.found(pid);
+        self.python_found(pid);
     }
 
     /// Where a stack is kept that a record names; 0: it has none.
@@ -336,15 +334,13 @@ impl Collector {
 
     fn task(&mut self, task: &records::Task) {
         let pid = task.header.pid;
+        self.task_of_natives(task);
         match task.header.op {
             task_op::FORK => {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
                 self.fork_marks((parent, task.header.tid), pid);
-                if let Some(natives) = &mut self.natives {
-                    natives.fork(parent, pid);
-                }
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -362,9 +358,6 @@ impl Collector {
                 self.forget_marks(pid);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
-                if let Some(natives) = &mut self.natives {
-                    natives.exec(pid);
-                }
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -376,9 +369,6 @@ impl Collector {
                 self.model.task(task);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
-                if let Some(natives) = &mut self.natives {
-                    natives.forget(pid);
-                }
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -405,8 +395,7 @@ impl Collector {
             self.learn(&found.interpreter);
             self.model.set_python(pid, &found.interpreter.version);
             self.layouts.insert(pid, found.interpreter.layout);
-            self.python_seen = true;
-            self.calls.found(pid);
+            self.python_found(pid);
             // An error means a full table; the process then stays without stacks, which the
             // report shows as not attributed.
             let _ = self

@@ -15,6 +15,12 @@ impl Collector {
         self.calls = calls;
     }
 
+    /// A process runs this interpreter now.
+    pub(super) fn python_found(&mut self, pid: u32) {
+        self.python_seen = true;
+        self.calls.found(pid);
+    }
+
     /// Looks for the functions to mark, where that is due; returns what is to be told.
     pub fn look_for_functions(&mut self) -> Result<Vec<String>> {
         let detector = self.detections.detector();
