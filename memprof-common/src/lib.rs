@@ -13,16 +13,18 @@ pub mod layout;
 pub mod loss;
 pub mod records;
 pub mod walk;
+pub mod watch;
 
 pub use config::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Process, Thread, WatchedSpace,
 };
 pub use layout::PythonLayout;
 pub use loss::Loss;
+pub use watch::{Watched, Watches};
 
 /// Version of every layout in this crate. Stands in the BPF object (symbol `ABI`) and in the
 /// binary; the loader compares them.
-pub const ABI_VERSION: u32 = 15;
+pub const ABI_VERSION: u32 = 16;
 
 /// Bytes in a page. x86-64 has one size; the kernel side is built for x86-64 only so far.
 pub const PAGE_BYTES: u64 = 4096;

@@ -25,11 +25,13 @@ pub enum Loss {
     MapFull = 7,
     /// The pending range of a process stayed locked while a flush was wanted.
     Contended = 8,
+    /// The reference count of a watched code object had moved by more than one: calls were missed.
+    MarkMissed = 9,
 }
 
 impl Loss {
     /// Every cause, in the order of the map's indexes.
-    pub const ALL: [Loss; 9] = [
+    pub const ALL: [Loss; 10] = [
         Loss::RingGrowth,
         Loss::RingControl,
         Loss::RingStack,
@@ -39,6 +41,7 @@ impl Loss {
         Loss::CodeFailed,
         Loss::MapFull,
         Loss::Contended,
+        Loss::MarkMissed,
     ];
 
     /// The counter's name in outputs.
@@ -53,6 +56,7 @@ impl Loss {
             Loss::CodeFailed => "code objects unreadable",
             Loss::MapFull => "map entries refused",
             Loss::Contended => "late flushes",
+            Loss::MarkMissed => "marks missed",
         }
     }
 }

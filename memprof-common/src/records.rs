@@ -341,6 +341,12 @@ pub mod mark_op {
     pub const BEGIN: u16 = 1;
     /// It ends, or is suspended.
     pub const END: u16 = 2;
+    /// WATCHED only: something else took a reference to the code object. Sent for functions whose
+    /// calls make generators.
+    pub const HELD: u16 = 3;
+    /// WATCHED only: something else gave a reference to the code object back. `key`: of the lane,
+    /// what is not below has gone.
+    pub const LET_GO: u16 = 4;
 }
 
 /// Values of [`Mark::source`]: who says so, and what [`Mark::function`] is.

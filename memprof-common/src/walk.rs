@@ -183,6 +183,23 @@ pub fn likely_frame<M: Memory>(
     }
 }
 
+/// Address of the thread state that holds the GIL, when that is the running thread's.
+#[inline(always)]
+pub fn attached_thread_state<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Option<u64> {
+    if layout.current_address == 0 || !memory.fill(layout.current_address, 8) {
+        return None;
+    }
+    let tstate = memory.word(0, 0);
+    let is_ours = tstate != 0
+        && memory.fill(tstate.wrapping_add(layout.tstate_thread_id as u64), 8)
+        && memory.word(0, 0) == thread_pointer;
+    is_ours.then_some(tstate)
+}
+
 /// Address of the innermost frame of the thread state that was found in the thread's own storage.
 #[inline(always)]
 pub fn innermost_frame<M: Memory>(

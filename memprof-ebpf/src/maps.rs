@@ -12,9 +12,11 @@ use aya_ebpf::{
 };
 use memprof_common::{
     Fault, ImageKey, KernelConfig, KnownImage, LayoutOffer, Loss, Process, Thread, WatchedSpace,
+    Watches,
     config::{FAULT_SLOTS, MAX_CPUS, RING_BYTES, SPACE_SLOTS},
     records::{self, CODE_OBJECT_BYTES, Growth, LINETABLE_BYTES, RawFrame},
     walk::MAX_FRAMES,
+    watch::count_key,
 };
 
 use crate::memory::{Buffer, UserWindow};
@@ -96,6 +98,18 @@ pub static IMAGES: HashMap<ImageKey, KnownImage> = HashMap::with_max_entries(256
 /// Threads of traced processes, by tid.
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
+
+/// Watched functions of traced processes, by pid.
+#[map]
+pub static WATCHES: HashMap<u32, Watches> = HashMap::with_max_entries(8192, 0);
+
+/// Reference counts of their code objects as last seen, by [`memprof_common::watch::count_key`].
+#[map]
+pub static COUNTS: HashMap<u64, u32> = HashMap::with_max_entries(32768, 0);
+
+/// Of which of its process's watched functions a thread has a watchpoint: a bit each, by tid.
+#[map]
+pub static ARMED: HashMap<u32, u32> = HashMap::with_max_entries(32768, 0);
 
 /// The faults that threads are in, by tid modulo [`FAULT_SLOTS`].
 #[map]
@@ -267,6 +281,24 @@ pub fn unsharer() -> Option<&'static mut u32> {
 #[inline(always)]
 pub fn thread(tid: u32) -> Option<&'static mut Thread> {
     value(THREADS.get_ptr_mut(tid))
+}
+
+/// The watched functions of a process.
+#[inline(always)]
+pub fn watches(pid: u32) -> Option<&'static Watches> {
+    value(WATCHES.get_ptr_mut(pid)).map(|watches| &*watches)
+}
+
+/// The count of one of them.
+#[inline(always)]
+pub fn count(pid: u32, slot: usize) -> Option<&'static mut u32> {
+    value(COUNTS.get_ptr_mut(count_key(pid, slot)))
+}
+
+/// Of which of them a thread has a watchpoint.
+#[inline(always)]
+pub fn armed(tid: u32) -> Option<u32> {
+    value(ARMED.get_ptr_mut(tid)).map(|armed| *armed)
 }
 
 /// Where the fault of a thread is kept; None for a thread that is surely not traced.

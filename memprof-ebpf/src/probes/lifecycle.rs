@@ -9,12 +9,13 @@ use memprof_common::{
     Loss, Process, Thread,
     layout::thread_source,
     records::{Header, Task, kind, task_op},
+    watch::{WATCHED_FUNCTIONS, count_key},
 };
 
 use crate::{
     emit, images,
     kernel::{Structure, count_from, mm_of, unwatch},
-    maps::{self, PROCESSES, THREADS, config, lose},
+    maps::{self, ARMED, COUNTS, PROCESSES, THREADS, WATCHES, config, lose},
     stack, unshare,
 };
 
@@ -37,6 +38,43 @@ fn new_thread(tid: u32, pid: u32) {
     };
     if THREADS.insert(tid, thread, 0).is_err() {
         lose(Loss::UnknownThread);
+    }
+}
+
+/// A new thread has the watchpoints of the thread that made it.
+#[inline(always)]
+fn inherit_watchpoints(maker: u32, tid: u32) {
+    if let Some(armed) = maps::armed(maker)
+        && ARMED.insert(tid, armed, 0).is_err()
+    {
+        lose(Loss::MapFull);
+    }
+}
+
+/// A forked child has the code objects of its parent, with the references to them.
+#[inline(always)]
+fn inherit_watches(parent: u32, child: u32) {
+    let Some(watches) = maps::watches(parent) else {
+        return;
+    };
+    let mut full = WATCHES.insert(child, watches, 0).is_err();
+    for slot in 0..WATCHED_FUNCTIONS {
+        if let Some(count) = maps::count(parent, slot) {
+            full |= COUNTS.insert(count_key(child, slot), *count, 0).is_err();
+        }
+    }
+    if full {
+        lose(Loss::MapFull);
+    }
+}
+
+/// Its code objects have gone.
+#[inline(always)]
+fn forget_watches(pid: u32) {
+    if WATCHES.remove(pid).is_ok() {
+        for slot in 0..WATCHED_FUNCTIONS {
+            let _ = COUNTS.remove(count_key(pid, slot));
+        }
     }
 }
 
@@ -73,6 +111,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     let clone_flags: u64 = ctx.arg(1);
     let tid: u32 = task.field(config!(task_pid) as usize);
     let pid: u32 = task.field(config!(task_tgid) as usize);
+    inherit_watchpoints(bpf_get_current_pid_tgid() as u32, tid);
     if clone_flags & CLONE_THREAD != 0 {
         new_thread(tid, parent);
         return;
@@ -97,6 +136,7 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     let Some(child) = maps::process(pid) else {
         return;
     };
+    inherit_watches(parent, pid);
     child.pending.tid = 0;
     child.lock = 0;
     child.generation = emit::generation();
@@ -141,8 +181,12 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) {
     // A thread that executes takes its process's id.
     if old_tid != pid {
         let _ = THREADS.remove(old_tid);
+        let _ = ARMED.remove(old_tid);
     }
     new_thread(pid, pid);
+    // Watchpoints do not survive it.
+    forget_watches(pid);
+    let _ = ARMED.remove(pid);
     process.layout.thread_source = thread_source::NONE;
     process.layout.finalizing_address = 0;
     process.awaits_greenlet = 0;
@@ -178,6 +222,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     };
     unshare::settle_thread(process, pid, tid);
     let _ = THREADS.remove(tid);
+    let _ = ARMED.remove(tid);
     forget_fault(tid);
     let signal = task.follow(config!(task_signal) as usize);
     let live: i32 = signal.field(config!(signal_live) as usize);
@@ -196,6 +241,7 @@ pub fn sched_process_exit(ctx: BtfTracePointContext) {
     if process.borrows == 0 {
         unwatch(process);
     }
+    forget_watches(pid);
     let _ = PROCESSES.remove(pid);
     debug!(&ctx, "exit: {} status {}", pid, status);
 }

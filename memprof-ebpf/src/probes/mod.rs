@@ -7,3 +7,4 @@ mod lifecycle;
 mod mapping;
 mod mark;
 mod rss;
+mod watchpoint;

@@ -2,10 +2,11 @@
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use memprof_common::{
-    Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread,
+    Fault, ImageKey, KnownImage, LayoutOffer, Loss, Process, PythonLayout, Thread, Watches,
     config::FAULT_SLOTS,
     layout::thread_source,
     records::{Growth, flag, member},
+    watch::count_key,
 };
 
 use super::probes::{Loaded, stale_object};
@@ -116,6 +117,9 @@ pub struct Tables {
     faults: Array<MapData, Pod<Fault>>,
     layouts: HashMap<MapData, u32, Pod<LayoutOffer>>,
     images: HashMap<MapData, Pod<ImageKey>, Pod<KnownImage>>,
+    watches: HashMap<MapData, u32, Pod<Watches>>,
+    counts: HashMap<MapData, u64, u32>,
+    armed: HashMap<MapData, u32, u32>,
     loss: PerCpuArray<MapData, u64>,
 }
 
@@ -138,6 +142,9 @@ impl Tables {
             faults: Array::try_from(take("FAULTS")?).map_err(|_| stale_object())?,
             layouts: HashMap::try_from(take("LAYOUTS")?).map_err(|_| stale_object())?,
             images: HashMap::try_from(take("IMAGES")?).map_err(|_| stale_object())?,
+            watches: HashMap::try_from(take("WATCHES")?).map_err(|_| stale_object())?,
+            counts: HashMap::try_from(take("COUNTS")?).map_err(|_| stale_object())?,
+            armed: HashMap::try_from(take("ARMED")?).map_err(|_| stale_object())?,
             loss: PerCpuArray::try_from(take("LOSS")?).map_err(|_| stale_object())?,
         })
     }
@@ -234,6 +241,37 @@ impl Tables {
             ..*image
         };
         self.images.insert(Pod(key), Pod(image), 0).is_ok()
+    }
+
+    /// The watched functions of a process.
+    pub fn watches(&self, pid: u32) -> Option<Watches> {
+        self.watches.get(&pid, 0).ok().map(|Pod(watches)| watches)
+    }
+
+    /// Has the kernel side take the calls of these functions. False: the table is full.
+    pub fn set_watches(&mut self, pid: u32, watches: &Watches) -> bool {
+        self.watches.insert(pid, Pod(*watches), 0).is_ok()
+    }
+
+    /// The reference count of a watched code object, as last seen; 0: it has died.
+    pub fn count(&self, pid: u32, slot: usize) -> Option<u32> {
+        self.counts.get(&count_key(pid, slot), 0).ok()
+    }
+
+    /// What it is to begin with. False: the table is full.
+    pub fn set_count(&mut self, pid: u32, slot: usize, count: u32) -> bool {
+        self.counts.insert(count_key(pid, slot), count, 0).is_ok()
+    }
+
+    /// Of which watched functions a thread has a watchpoint, its own or an inherited one: a bit
+    /// each.
+    pub fn armed(&self, tid: u32) -> u32 {
+        self.armed.get(&tid, 0).unwrap_or(0)
+    }
+
+    /// Notes which it has. False: the table is full.
+    pub fn set_armed(&mut self, tid: u32, armed: u32) -> bool {
+        self.armed.insert(tid, armed, 0).is_ok()
     }
 
     /// Forgets an offer that nobody took.

@@ -73,7 +73,7 @@ pub struct Loaded {
     pub(super) bpf: Ebpf,
 }
 
-fn refused(what: String, cause: impl std::fmt::Display) -> Error {
+pub(super) fn refused(what: String, cause: impl std::fmt::Display) -> Error {
     Error::failed(
         what,
         format!("{cause:#}"),
@@ -176,7 +176,7 @@ fn check_abi(object: &[u8]) -> Result<()> {
 }
 
 /// The verifier's log can be megabytes: its last lines say what it refused.
-fn verifier_summary(error: &anyhow::Error) -> String {
+pub(super) fn verifier_summary(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let lines: Vec<&str> = text
         .lines()

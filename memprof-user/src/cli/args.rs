@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::bpf::FrameReads;
+use crate::python::Pattern;
 use crate::session::{OnTrigger, SessionOptions, Trigger, bytes};
 use crate::sink::{DatOptions, Metric, View};
 
@@ -136,6 +137,10 @@ pub struct CommonArgs {
     /// Name the C code too: the library and function that touched the memory, on top of each stack
     #[arg(long)]
     pub native: bool,
+    /// Mark begin and end of each call of this function (module.qualname, the end of it, or a
+    /// glob); repeatable
+    #[arg(short = 'f', long = "func", value_name = "NAME", value_parser = Pattern::parse)]
+    pub functions: Vec<Pattern>,
     /// Files are BASE.dat, BASE.folded, BASE.memprof [default: mprofile_YYYYMMDDhhmmss]
     #[arg(short, long, value_name = "BASE")]
     pub output: Option<PathBuf>,

@@ -53,6 +53,7 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
     let variables: Vec<(&str, OsString)> = variables.collect();
     let (outcome, mut launched) = block_on(async {
         let mut session = Session::open(options)?;
+        session.mark(args.common.functions.clone())?;
         session.watch(
             args.common.trigger.clone(),
             args.common.on_trigger.clone(),

@@ -57,7 +57,7 @@ fn field<const N: usize>(bytes: &[u8], offset: u16) -> Option<[u8; N]> {
 
 /// A compact `str`, cut to `limit` bytes. None: another object, or a legacy string, which no
 /// code object has.
-fn string(
+pub(super) fn string(
     memory: &impl ReadMemory,
     layout: &PythonLayout,
     address: u64,

@@ -62,6 +62,10 @@ pub struct Interpreter {
     pub tls_module: Option<u64>,
     /// Address of `PyCode_Type`.
     pub code_type: Option<u64>,
+    /// Address of `PyFunction_Type`.
+    pub function_type: Option<u64>,
+    /// Address of `PyFrame_Type`.
+    pub frame_type: Option<u64>,
     /// The file that holds the interpreter, as the process sees it.
     pub path: PathBuf,
     /// It is a library (libpython3.N.so), not the program.

@@ -89,6 +89,10 @@ pub(super) fn identify(
         tls: facts.tls_code,
         tls_module: facts.tls_module.map(|at| candidate.base.wrapping_add(at)),
         code_type: facts.code_type.map(|at| candidate.base.wrapping_add(at)),
+        function_type: facts
+            .function_type
+            .map(|at| candidate.base.wrapping_add(at)),
+        frame_type: facts.frame_type.map(|at| candidate.base.wrapping_add(at)),
         path: candidate.mapping.path.clone(),
         is_shared: is_library(&candidate.mapping.path),
         is_fixed: facts.fixed,

@@ -54,6 +54,10 @@ pub struct Facts {
     pub debug_offsets: Option<Vec<u8>>,
     /// `PyCode_Type` in the file's own address space.
     pub code_type: Option<u64>,
+    /// `PyFunction_Type`, likewise.
+    pub function_type: Option<u64>,
+    /// `PyFrame_Type`, likewise.
+    pub frame_type: Option<u64>,
     /// `PyCode_Type.tp_basicsize`.
     pub code_basic_size: Option<u64>,
     /// The file only runs at its own addresses.
@@ -156,10 +160,21 @@ impl Images {
 /// A file that is no ELF file is no interpreter.
 fn facts(file: File, path: &Path) -> Option<Facts> {
     let image = Image::open(file).ok()?;
-    let [runtime, py_version, code_type, eval, gilstate, tstate] = image.exported([
+    let [
+        runtime,
+        py_version,
+        code_type,
+        function_type,
+        frame_type,
+        eval,
+        gilstate,
+        tstate,
+    ] = image.exported([
         "_PyRuntime",
         "Py_Version",
         "PyCode_Type",
+        "PyFunction_Type",
+        "PyFrame_Type",
         "PyEval_EvalCode",
         "PyGILState_GetThisThreadState",
         "PyThreadState_GetUnchecked",
@@ -199,6 +214,8 @@ fn facts(file: File, path: &Path) -> Option<Facts> {
         tls_module: image.thread_local_module(),
         debug_offsets,
         code_type: code_type.map(|symbol| symbol.address),
+        function_type: function_type.map(|symbol| symbol.address),
+        frame_type: frame_type.map(|symbol| symbol.address),
         code_basic_size: code_type.and_then(|symbol| {
             let bytes = image.data(symbol.address.checked_add(TP_BASICSIZE)?, 8)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?))

@@ -60,6 +60,18 @@ pub struct Offsets {
     pub code_adaptive: Option<u32>,
     /// `PyCodeObject.co_version` (3.12+)
     pub code_version: Option<u32>,
+    /// `PyFunctionObject.func_code`
+    pub function_code: u32,
+    /// `PyFunctionObject.func_qualname`
+    pub function_qualname: u32,
+    /// `PyFunctionObject.func_module`
+    pub function_module: u32,
+    /// `PyThreadState.datastack_chunk` (3.11+); `datastack_top` follows
+    pub tstate_datastack: Option<u32>,
+    /// `PyCodeObject.co_framesize` (3.12+), or `.co_nlocalsplus` (3.11)
+    pub code_frame_words: Option<u32>,
+    /// `PyCodeObject.co_stacksize`, where it is not in the above (3.11)
+    pub code_stack_words: Option<u32>,
     /// `PyASCIIObject.length`
     pub unicode_length: u32,
     /// `PyASCIIObject.state`
@@ -152,6 +164,12 @@ const PY_3_6: Row = Row {
         code_linetable: 112,
         code_adaptive: None,
         code_version: None,
+        function_code: 16,
+        function_qualname: 104,
+        function_module: 88,
+        tstate_datastack: None,
+        code_frame_words: None,
+        code_stack_words: None,
         unicode_length: 16,
         unicode_state: 32,
         unicode_ascii_data: 48,
@@ -216,6 +234,9 @@ const PY_3_10: Row = Row {
     minor: 10,
     offsets: Offsets {
         frame_instr: 96,
+        function_code: 48,
+        function_qualname: 40,
+        function_module: 104,
         ..PY_3_9.offsets
     },
     ..PY_3_9
@@ -242,6 +263,9 @@ const PY_3_11: Row = Row {
         code_name: 128,
         code_linetable: 136,
         code_adaptive: Some(184),
+        tstate_datastack: Some(296),
+        code_frame_words: Some(76),
+        code_stack_words: Some(68),
         ..PY_3_10.offsets
     },
     code_basic_size: 184,
@@ -264,6 +288,8 @@ const PY_3_12: Row = Row {
         code_firstlineno: 68,
         code_adaptive: Some(192),
         code_version: Some(92),
+        tstate_datastack: Some(232),
+        code_stack_words: None,
         unicode_ascii_data: 40,
         unicode_compact_data: 56,
         ..PY_3_11.offsets
@@ -324,6 +350,7 @@ const PY_3_15: Row = Row {
         interpreter_threads_head: 7336,
         interpreter_code_generation: Some(7944),
         tstate_thread_id: 176,
+        tstate_datastack: Some(256),
         ..PY_3_14.offsets
     },
     debug_offsets: Some(&DEBUG_OFFSETS_3_15),

@@ -10,6 +10,7 @@ use memprof_common::{ImageKey, KnownImage, PythonLayout};
 
 use mark_names::MarkNames;
 
+use super::calls::Calls;
 use super::detection::Detections;
 use super::files::Files;
 use super::native::Natives;
@@ -23,6 +24,7 @@ use crate::target::pagemap::{self, Sole};
 use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
 
 mod adoption;
+mod functions;
 mod mark_names;
 mod native;
 
@@ -41,6 +43,7 @@ pub struct Collector {
     stacks: HashMap<StackKey, StackIndex>,
     files: Files,
     mark_names: MarkNames,
+    calls: Calls,
     /// None: the user does not want to know.
     natives: Option<Natives>,
     records: u64,
@@ -72,6 +75,7 @@ impl Collector {
             stacks: HashMap::new(),
             files: Files::default(),
             mark_names: MarkNames::default(),
+            calls: Calls::none(),
             natives: native.then(Natives::default),
             records: 0,
             undecoded: 0,
@@ -149,7 +153,7 @@ impl Collector {
         if let Some(found) = interpreter {
             self.learn(found);
             self.layouts.insert(pid, found.layout);
-            self.python_seen = true;
+            self.python_found(pid);
         }
         Ok(true)
     }
@@ -306,7 +310,7 @@ impl Collector {
         let pid = found.header.pid;
         self.layouts.insert(pid, image.layout_at(found.base));
         self.model.set_python(pid, version);
-        self.python_seen = true;
+        self.python_found(pid);
     }
 
     /// Where a stack is kept that a record names; 0: it has none.
@@ -318,6 +322,7 @@ impl Collector {
     }
 
     fn growth(&mut self, growth: &records::Growth) {
+        self.seen(growth);
         let caller = self.caller(growth);
         if !is_of_file(growth) || self.model.process_index(growth.header.pid).is_none() {
             self.model.growth(growth, caller);
@@ -330,15 +335,13 @@ impl Collector {
 
     fn task(&mut self, task: &records::Task) {
         let pid = task.header.pid;
+        self.task_of_natives(task);
         match task.header.op {
             task_op::FORK => {
                 let parent = task.other;
                 self.symbols.fork(parent, pid);
                 self.files.fork(parent, pid);
-                self.mark_names.fork(parent, pid);
-                if let Some(natives) = &mut self.natives {
-                    natives.fork(parent, pid);
-                }
+                self.fork_marks((parent, task.header.tid), pid);
                 match self.layouts.get(&parent).copied() {
                     Some(layout) => self.layouts.insert(pid, layout),
                     None => self.layouts.remove(&pid),
@@ -353,12 +356,9 @@ impl Collector {
                 self.detections.fork(parent, pid);
             }
             task_op::EXEC => {
+                self.forget_marks(pid);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
-                self.mark_names.forget(pid);
-                if let Some(natives) = &mut self.natives {
-                    natives.exec(pid);
-                }
                 self.layouts.remove(&pid);
                 self.model.task(task);
                 self.refresh_role(pid);
@@ -366,13 +366,10 @@ impl Collector {
                 self.detections.look(pid);
             }
             task_op::EXIT => {
+                self.forget_marks(pid);
                 self.model.task(task);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
-                self.mark_names.forget(pid);
-                if let Some(natives) = &mut self.natives {
-                    natives.forget(pid);
-                }
                 self.layouts.remove(&pid);
                 self.stacks.retain(|(owner, _), _| *owner != pid);
                 self.detections.forget(pid);
@@ -399,7 +396,7 @@ impl Collector {
             self.learn(&found.interpreter);
             self.model.set_python(pid, &found.interpreter.version);
             self.layouts.insert(pid, found.interpreter.layout);
-            self.python_seen = true;
+            self.python_found(pid);
             // An error means a full table; the process then stays without stacks, which the
             // report shows as not attributed.
             let _ = self
@@ -427,13 +424,17 @@ impl Collector {
     /// The result.
     pub fn finish(mut self, command: String, duration: Duration, ending: Ending) -> Outcome {
         self.take_pending();
+        self.last_seen(None);
         self.last_look();
         let model = self.model.clone();
+        let profile = self.profile_of(model, command, duration);
+        let mut warnings = self.detections.into_warnings();
+        warnings.extend(self.calls.into_warnings());
         Outcome {
-            profile: self.profile_of(model, command, duration),
+            profile,
             ending,
             python_seen: self.python_seen,
-            warnings: self.detections.into_warnings(),
+            warnings,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod allowance;
 mod attach;
+mod calls;
 mod checkpoints;
 mod clock;
 mod collector;
@@ -23,13 +24,15 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::bpf::{self, FrameReads, KernelOptions, Loaded, Ring, Tables};
+use crate::bpf::{self, FrameReads, KernelOptions, Loaded, Ring, Tables, Watchpoints};
 use crate::error::{Error, Result};
 use crate::model::Profile;
+use crate::python::Pattern;
 use crate::python::known::on_path;
 use crate::sink::Metric;
 use crate::target::{Launched, Target};
 
+use calls::Calls;
 use checkpoints::Checkpoints;
 use collector::Collector;
 use reconcile::Reconciler;
@@ -179,6 +182,15 @@ impl Session {
         Ok(())
     }
 
+    /// Marks the calls of the functions that these names mean.
+    pub fn mark(&mut self, patterns: Vec<Pattern>) -> Result<()> {
+        if !patterns.is_empty() {
+            let points = Watchpoints::load(&mut self.loaded)?;
+            self.collector.mark_calls(Calls::of(patterns, Some(points)));
+        }
+        Ok(())
+    }
+
     /// Saves and shows what is known when one of these thresholds is crossed.
     pub fn watch(&mut self, triggers: Vec<Trigger>, action: OnTrigger, base: PathBuf) {
         if !triggers.is_empty() {
@@ -191,6 +203,7 @@ impl Session {
         let attached = attach::attach(&mut self.collector, pids, self.options.follow)?;
         self.roots.extend(pids);
         self.sampler.set_main(pids.first().copied());
+        self.tell_functions()?;
         self.say(&format!(
             "attached to {attached}; press Ctrl-C to stop and write the result"
         ));
@@ -233,6 +246,14 @@ impl Session {
         }
     }
 
+    /// Looks for functions to mark, and says what was found.
+    fn tell_functions(&mut self) -> Result<()> {
+        for line in self.collector.look_for_functions()? {
+            self.say(&line);
+        }
+        Ok(())
+    }
+
     fn say(&self, line: &str) {
         if !self.options.quiet {
             eprintln!("{line}");
@@ -255,7 +276,7 @@ impl Session {
                 break Ending::Duration;
             }
             let mut next_look = next_sample.min(Instant::now() + LONGEST_TICK);
-            if let Some(next) = self.collector.detections().next_look() {
+            if let Some(next) = self.collector.next_look() {
                 next_look = next_look.min(next);
             }
             tokio::select! {
@@ -285,6 +306,10 @@ impl Session {
                 }
             }
             self.collector.settle();
+            if let Err(e) = self.tell_functions() {
+                // Nobody is there to type another name: the run goes on without it.
+                self.say(&e.to_string());
+            }
             let now = Instant::now();
             if now >= next_sample {
                 // The grid is kept, and what was missed is not made up for: two samples of one
@@ -357,6 +382,7 @@ impl Session {
         }
         self.sampler.sample(&mut self.collector);
         self.loaded.detach();
+        self.collector.stop_marking();
         if ending == Ending::Interrupted {
             return ending;
         }

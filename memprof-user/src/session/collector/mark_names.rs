@@ -16,8 +16,12 @@ type Key = (u32, u64);
 impl Collector {
     /// A call of a marked function begins or ends.
     pub(super) fn mark(&mut self, mark: &records::Mark) {
-        let name = self.mark_names.of(mark);
-        self.model.mark(mark, &name);
+        let model = &mut self.model;
+        if mark.source == records::mark_source::WATCHED {
+            self.calls.take(mark, |mark, name| model.mark(mark, name));
+        } else {
+            model.mark(mark, &self.mark_names.of(mark));
+        }
     }
 }
 

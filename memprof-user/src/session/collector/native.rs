@@ -1,6 +1,6 @@
 //! Native code on top of stacks.
 
-use memprof_common::records;
+use memprof_common::records::{self, task_op};
 
 use super::Collector;
 use crate::model::{Caller, StackIndex};
@@ -21,6 +21,19 @@ impl Collector {
                     None => Caller::Bare(stack),
                 }
             }
+        }
+    }
+
+    /// A process began, changed its program, or ended.
+    pub(super) fn task_of_natives(&mut self, task: &records::Task) {
+        let (Some(natives), pid) = (&mut self.natives, task.header.pid) else {
+            return;
+        };
+        match task.header.op {
+            task_op::FORK => natives.fork(task.other, pid),
+            task_op::EXEC => natives.exec(pid),
+            task_op::EXIT => natives.forget(pid),
+            _ => {}
         }
     }
 

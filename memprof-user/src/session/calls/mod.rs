@@ -1,0 +1,361 @@
+//! `--func`: finds the functions that were asked for in each process, has their calls watched,
+//! and says what cannot be.
+//!
+//! The kernel side watches four functions of a process, as many as the processor has debug
+//! registers. Others are marked by the stacks that happen to be taken, which is said.
+
+mod arm;
+mod open;
+mod sampled;
+mod says;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use memprof_common::records::Mark;
+
+use super::clock;
+use crate::bpf::{Tables, Watchpoints};
+use crate::error::Result;
+use crate::python::patterns::Fit;
+use crate::python::{Detection, Detector, FoundFunction, Functions, Interpreter, Pattern};
+use crate::target::Target;
+
+use open::{Clearing, OpenCalls};
+use sampled::Sampled;
+use says::Says;
+
+/// Functions that one name may mean in a process; a name that means more was a mistake.
+const MOST_MATCHES: usize = 100;
+
+/// For so long after an interpreter was found a name that is missing is looked for all the time:
+/// a program defines its functions and calls them at once.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Time between two looks at a young process, and at least between two at an older one.
+const SOON: Duration = Duration::from_millis(5);
+const LATER: Duration = Duration::from_millis(250);
+
+/// A look is followed by a pause of so many times its length, for a young process and an older
+/// one: looking takes a quarter of the time, or a twentieth.
+const PAUSES: (u32, u32) = (3, 20);
+
+/// How often it is checked that the functions are still there.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// A function that is marked in a process.
+#[derive(Clone, Debug)]
+struct Chosen {
+    function: FoundFunction,
+    name: Arc<str>,
+    /// Index of the name that means it.
+    pattern: usize,
+    fit: Fit,
+    /// Since when its calls are watched, `CLOCK_MONOTONIC`; None: it has no debug register.
+    armed_ns: Option<u64>,
+}
+
+/// One process.
+#[derive(Clone)]
+struct Process {
+    interpreter: Interpreter,
+    functions: Functions,
+    chosen: Vec<Chosen>,
+    /// Names that mean too many functions of it.
+    refused: Vec<usize>,
+    open: OpenCalls,
+    since: Instant,
+    /// None: it was not looked at yet.
+    next_look: Option<Instant>,
+    next_check: Instant,
+    /// Processes forked from one another share watchpoints.
+    family: u32,
+}
+
+/// The functions that were asked for, in all processes.
+pub struct Calls {
+    patterns: Vec<Pattern>,
+    points: Option<Watchpoints>,
+    processes: HashMap<u32, Process>,
+    /// Processes whose interpreter was found and that were not looked at yet.
+    unseen: HashSet<u32>,
+    /// No older process is looked at before.
+    pause_until: Instant,
+    sampled: Sampled,
+    says: Says,
+}
+
+impl Calls {
+    /// Nothing is marked.
+    pub fn none() -> Self {
+        Calls::of(Vec::new(), None)
+    }
+
+    /// Marks the functions that these names mean.
+    pub fn of(patterns: Vec<Pattern>, points: Option<Watchpoints>) -> Self {
+        Calls {
+            patterns,
+            points,
+            processes: HashMap::new(),
+            unseen: HashSet::new(),
+            pause_until: Instant::now(),
+            sampled: Sampled::default(),
+            says: Says::default(),
+        }
+    }
+
+    /// An interpreter was found in this process.
+    pub fn found(&mut self, pid: u32) {
+        if !self.patterns.is_empty() {
+            self.forget(pid);
+            self.unseen.insert(pid);
+        }
+    }
+
+    /// The child has its parent's functions, and the calls of the thread that forked it.
+    pub fn fork(&mut self, tables: &mut Tables, (parent, tid): (u32, u32), child: u32) {
+        self.forget(child);
+        if self.unseen.contains(&parent) {
+            self.unseen.insert(child);
+        }
+        let Some(process) = self.processes.get(&parent) else {
+            return;
+        };
+        // It may import functions of its own now.
+        let now = Instant::now();
+        let process = Process {
+            open: process.open.forked(tid, child),
+            since: now,
+            next_look: process.next_look.map(|_| now + SOON),
+            ..process.clone()
+        };
+        self.processes.insert(child, process);
+        self.arm(tables, child);
+    }
+
+    /// The process has gone, or executed another program.
+    pub fn forget(&mut self, pid: u32) {
+        self.unseen.remove(&pid);
+        let Some(gone) = self.processes.remove(&pid) else {
+            return;
+        };
+        self.says.remember(&gone.functions);
+        let mut others = self.processes.values();
+        if others.all(|other| other.family != gone.family)
+            && let Some(points) = &mut self.points
+        {
+            points.close_family(gone.family);
+        }
+    }
+
+    /// When a process is to be looked at next.
+    pub fn next_look(&self) -> Option<Instant> {
+        if !self.unseen.is_empty() {
+            return Some(Instant::now() + SOON);
+        }
+        let missing = self.processes.values().filter(|one| self.is_missing(one));
+        missing.map(|process| self.due(process)).min()
+    }
+
+    /// A first look waits for nothing.
+    fn due(&self, process: &Process) -> Instant {
+        let next = process.next_look.map(|next| next.max(self.pause_until));
+        next.unwrap_or(process.since)
+    }
+
+    /// True while a name means nothing in a process, or may come to mean more.
+    fn is_missing(&self, process: &Process) -> bool {
+        let has = |index: usize| process.chosen.iter().any(|chosen| chosen.pattern == index);
+        let mut patterns = self.patterns.iter().enumerate();
+        patterns.any(|(index, pattern)| {
+            !process.refused.contains(&index) && (pattern.is_glob() || !has(index))
+        })
+    }
+
+    /// Looks for functions where that is due. The error is for a name that means too much in a
+    /// process that was there from the beginning.
+    pub fn look(&mut self, tables: &mut Tables, detector: &mut Detector) -> Result<()> {
+        for pid in std::mem::take(&mut self.unseen) {
+            self.meet(pid, detector);
+        }
+        let now = Instant::now();
+        let pids: Vec<u32> = self.processes.keys().copied().collect();
+        for pid in pids {
+            let Some(process) = self.processes.get(&pid) else {
+                continue;
+            };
+            if process.next_check <= now {
+                self.check(tables, pid);
+            }
+            let Some(process) = self.processes.get(&pid) else {
+                continue;
+            };
+            if self.is_missing(process) && self.due(process) <= Instant::now() {
+                self.look_at(tables, pid)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn meet(&mut self, pid: u32, detector: &mut Detector) {
+        let Ok(target) = Target::open(pid) else {
+            return;
+        };
+        let Ok(Detection::Python(interpreter)) = detector.detect(&target) else {
+            // It is just being set up.
+            self.unseen.insert(pid);
+            return;
+        };
+        let now = Instant::now();
+        let process = Process {
+            interpreter: *interpreter,
+            functions: Functions::default(),
+            chosen: Vec::new(),
+            refused: Vec::new(),
+            open: OpenCalls::default(),
+            since: now,
+            next_look: None,
+            next_check: now + CHECK,
+            family: pid,
+        };
+        self.processes.insert(pid, process);
+    }
+
+    fn look_at(&mut self, tables: &mut Tables, pid: u32) -> Result<()> {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Ok(());
+        };
+        let begin = Instant::now();
+        let fresh = process.functions.look(pid, &process.interpreter);
+        let now = Instant::now();
+        let took = now - begin;
+        let (next, pause) = match process.since + YOUNG > now {
+            true => (SOON, PAUSES.0),
+            false => (LATER, PAUSES.1),
+        };
+        process.next_look = Some(now + next);
+        self.pause_until = now + took * pause;
+        let mut changed = false;
+        for function in fresh.unwrap_or_default() {
+            let fits = self.patterns.iter().enumerate();
+            let fits = fits.filter_map(|(at, one)| Some((at, one.fit(&function.naming)?)));
+            let fits = fits.filter(|(at, _)| !process.refused.contains(at));
+            let Some((pattern, fit)) = fits.max_by_key(|(_, fit)| *fit) else {
+                continue;
+            };
+            let known = |chosen: &&mut Chosen| chosen.function.code == function.code;
+            let name = Arc::from(function.naming.display());
+            match process.chosen.iter_mut().find(known) {
+                // Its name is known better now.
+                Some(chosen) => (chosen.name, chosen.fit) = (name, fit),
+                None => {
+                    changed = true;
+                    process.chosen.push(Chosen {
+                        function,
+                        name,
+                        pattern,
+                        fit,
+                        armed_ns: None,
+                    });
+                }
+            }
+        }
+        if !changed {
+            return Ok(());
+        }
+        only_whole_names(&mut process.chosen);
+        for (index, pattern) in self.patterns.iter().enumerate() {
+            let meant = process
+                .chosen
+                .iter()
+                .filter(|chosen| chosen.pattern == index);
+            let names: Vec<&str> = meant.map(|chosen| &*chosen.name).collect();
+            if names.len() > MOST_MATCHES {
+                let refusal = says::too_many(pattern, pid, &names);
+                process.refused.push(index);
+                process.chosen.retain(|chosen| chosen.pattern != index);
+                return Err(refusal);
+            }
+        }
+        // In the order in which they were asked for.
+        process
+            .chosen
+            .sort_by_key(|chosen| (chosen.armed_ns.is_none(), chosen.pattern));
+        self.arm(tables, pid);
+        Ok(())
+    }
+
+    /// Takes one hit of a watchpoint; hands on the begins and ends that it means.
+    pub fn take(&mut self, hit: &Mark, mut each: impl FnMut(&Mark, &Arc<str>)) {
+        let Some(process) = self.processes.get_mut(&hit.header.pid) else {
+            return;
+        };
+        let clearing = Clearing::of(process.interpreter.layout.version);
+        let chosen = &process.chosen;
+        let of = |code: u64| chosen.iter().find(|chosen| chosen.function.code == code);
+        let Some(watched) = of(hit.function) else {
+            return;
+        };
+        let since_ns = watched.armed_ns.unwrap_or(0);
+        let is_generator = watched.function.is_generator;
+        process
+            .open
+            .take(hit, clearing, is_generator, since_ns, |mark| {
+                if let Some(chosen) = of(mark.function) {
+                    each(mark, &chosen.name);
+                }
+            });
+    }
+
+    /// A thread was seen with these functions on its stack, given by index, name, file and first
+    /// line, outermost first.
+    pub fn seen<'a>(
+        &mut self,
+        thread: (u32, u32),
+        time_ns: u64,
+        stack: u32,
+        frames: impl Iterator<Item = (&'a str, &'a str, u32)>,
+        each: impl FnMut(&Mark, &Arc<str>),
+    ) {
+        self.sampled.seen(thread, time_ns, stack, frames, each);
+    }
+
+    /// What was seen of a process ends when it was last seen.
+    pub fn last_seen(&mut self, pid: Option<u32>, each: impl FnMut(&Mark, &Arc<str>)) {
+        self.sampled.end(pid, each);
+    }
+
+    /// True when some functions are marked by stacks.
+    pub fn samples(&self) -> bool {
+        !self.sampled.is_empty()
+    }
+
+    /// Takes all watchpoints away.
+    pub fn stop(&mut self) {
+        self.points = None;
+    }
+
+    /// What is to be told now.
+    pub fn news(&mut self) -> Vec<String> {
+        self.says.news()
+    }
+
+    /// What is to be told at the end.
+    pub fn into_warnings(mut self) -> Vec<String> {
+        for process in self.processes.values() {
+            self.says.remember(&process.functions);
+        }
+        self.says.into_warnings(&self.patterns)
+    }
+}
+
+/// A name that is the whole of some function's means no other.
+fn only_whole_names(chosen: &mut Vec<Chosen>) {
+    let whole: HashSet<usize> = chosen
+        .iter()
+        .filter(|chosen| chosen.fit == Fit::Whole)
+        .map(|chosen| chosen.pattern)
+        .collect();
+    chosen.retain(|chosen| chosen.fit == Fit::Whole || !whole.contains(&chosen.pattern));
+}
