@@ -75,9 +75,9 @@ class _Running:
 
     __slots__ = ("_inner", "_next", "_marks")
 
-    def __init__(self, inner, marks):
+    def __init__(self, inner, marks, goes_on=False):
         self._inner = inner
-        self._next = marks.begin
+        self._next = marks.resume if goes_on else marks.begin
         self._marks = marks
 
     def _run(self, step, *arguments):
@@ -159,12 +159,11 @@ def _of_async_generator(function, marks):
                 try:
                     step = generator.asend((yield value))
                 except GeneratorExit:
-                    await _Running(generator.aclose(), marks)
+                    await _Running(generator.aclose(), marks, goes_on=True)
                     raise
                 except BaseException as error:
                     step = generator.athrow(error)
-                step = _Running(step, marks)
-                step._next = marks.resume
+                step = _Running(step, marks, goes_on=True)
         except StopAsyncIteration:
             return
 
