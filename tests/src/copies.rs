@@ -25,13 +25,16 @@ impl Copied {
         after: &BTreeMap<u32, PageSet>,
     ) -> Option<Copied> {
         let was = before.get(&pid)?;
-        let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        let mut holders: BTreeMap<u64, Vec<(u32, u64)>> = BTreeMap::new();
         // Content that moved has an old frame. So may a copy: what the dead had is free for it, and
         // what the living gave back since.
         let mut taken: BTreeSet<u64> = BTreeSet::new();
         for (&holder, pages) in before {
-            for page in pages.values() {
-                holders.entry(page.frame).or_default().push(holder);
+            for (&number, page) in pages {
+                holders
+                    .entry(page.frame)
+                    .or_default()
+                    .push((holder, number));
             }
             if after.contains_key(&holder) {
                 taken.extend(pages.values().map(|page| page.frame));
@@ -44,8 +47,19 @@ impl Copied {
             else {
                 continue;
             };
-            let mut others = holders[&was.frame].iter().filter(|&&holder| holder != pid);
+            let shared = holders[&was.frame].iter();
+            let others = shared.filter(|&&(holder, _)| holder != pid);
+            let then = |&(other, number): &(u32, u64)| after.get(&other)?.get(&number);
+            // Moved by the kernel (compaction), for all who share it.
+            if others
+                .clone()
+                .filter_map(then)
+                .any(|page| page.frame == now.frame)
+            {
+                continue;
+            }
             if holders[&was.frame].len() > 1 {
+                let mut others = others.map(|(other, _)| other);
                 let sure =
                     !taken.contains(&now.frame) && others.any(|other| after.contains_key(other));
                 copied.most += PAGE;
@@ -72,16 +86,16 @@ mod tests {
     #[test]
     fn a_page_is_copied_when_its_frame_was_shared_and_is_new() {
         let before = BTreeMap::from([
-            (1, pages(&[10, 11, 12, 13, 14, 15])),
-            (2, pages(&[10, 11, 22, 23, 14])),
+            (1, pages(&[10, 11, 12, 13, 14, 15, 16])),
+            (2, pages(&[10, 11, 22, 23, 14, 25, 16])),
             (3, pages(&[30, 31, 32, 13])),
         ]);
         // Page 0 is in a frame of the dead, page 1 was not written, page 2 was nobody else's, page
-        // 3 was shared with the dead alone, and page 4 has the frame of page 5, which has gone: a
-        // copy into it, or page 5 in another place.
+        // 3 was shared with the dead alone, and page 4 has the frame of page 5: a copy into what was
+        // given back, or page 5 in another place. Page 6 was moved by the kernel.
         let after = BTreeMap::from([
-            (1, pages(&[30, 11, 40, 41, 15])),
-            (2, pages(&[10, 11, 22, 23, 14])),
+            (1, pages(&[30, 11, 40, 41, 15, 42, 46])),
+            (2, pages(&[10, 11, 22, 23, 14, 25, 46])),
         ]);
         let copied = Copied::between(1, &before, &after).expect("it was there");
         assert_eq!((copied.least, copied.most), (PAGE, 3 * PAGE));

@@ -1,6 +1,7 @@
-"""Times calls of a decorated function, less those of a bare one.
+"""Times calls of a marked function, less those of a bare one.
 
-Usage: python marks.py CALLS, where `profile` is a builtin: under `memprof-ebpf run` and under `mprof run --python`.
+Usage: python marks.py CALLS [watched]. The function is decorated, where `profile` is a builtin: under `memprof-ebpf run`
+and under `mprof run --python`; or it is `watched`, by `memprof-ebpf run --func __main__.watched`.
 Prints one line in the form of faults.py, of five rounds: {"call": [ns, …]}, in CPU time of the thread.
 """
 import sys
@@ -13,8 +14,7 @@ def bare():
     pass
 
 
-@profile
-def decorated():
+def watched():
     pass
 
 
@@ -26,5 +26,17 @@ def of(function):
     return (time.thread_time_ns() - begin) / CALLS
 
 
-of(decorated)
-print('{"call": %s}' % [max(of(decorated) - of(bare), 0.0) for _ in range(5)])
+if sys.argv[2:] == ["watched"]:
+    marked = watched
+    # It is looked for ten times a second.
+    time.sleep(1)
+else:
+
+    @profile
+    def decorated():
+        pass
+
+    marked = decorated
+
+of(marked)
+print('{"call": %s}' % [max(of(marked) - of(bare), 0.0) for _ in range(5)])

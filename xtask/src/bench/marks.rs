@@ -1,5 +1,5 @@
-//! `cargo xtask bench --marks`: what `@profile` costs a call, under memprof-ebpf and under mprof, in
-//! turns.
+//! `cargo xtask bench --marks`: what a marked call costs, by `@profile` under memprof-ebpf and under
+//! mprof, and by `--func`, in turns.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,11 +20,15 @@ pub fn run(memprof: &Path, folder: &Path, pairs: usize) -> Result<()> {
     let python = venv.join("bin/python");
     let script = workspace::root().join("xtask/bench/marks.py");
     let out = folder.join("marks");
-    let mut ours = Command::new(memprof);
-    ours.args(["run", "--quiet", "--force", "-o"])
-        .arg(&out)
-        .arg("--");
-    ours.arg(&python).arg(&script).arg(CALLS[0]);
+    let ours = |options: &[&str], words: &[&str]| {
+        let mut ours = Command::new(memprof);
+        ours.args(["run", "--quiet", "--force", "-o"]).arg(&out);
+        ours.args(options).arg("--").arg(&python).arg(&script);
+        ours.arg(CALLS[0]).args(words);
+        ours
+    };
+    let decorated = ours(&[], &[]);
+    let watched = ours(&["--func", "__main__.watched"], &["watched"]);
     let mut mprof = Command::new(&python);
     mprof
         .arg(venv.join("bin/mprof"))
@@ -34,15 +38,16 @@ pub fn run(memprof: &Path, folder: &Path, pairs: usize) -> Result<()> {
         .arg(&script)
         .arg(CALLS[1]);
     let mut rows = [
-        ("memprof-ebpf run", ours, Vec::new()),
-        ("mprof run --python", mprof, Vec::new()),
+        ("`@profile` under memprof-ebpf run", decorated, Vec::new()),
+        ("`@profile` under mprof run --python", mprof, Vec::new()),
+        ("memprof-ebpf run --func", watched, Vec::new()),
     ];
     for _ in 0..pairs {
         for (_, command, rounds) in &mut rows {
             rounds.push(call_ns(command)?);
         }
     }
-    println!("| a decorated call under | ns | quartiles |");
+    println!("| a call marked by | ns | quartiles |");
     println!("|---|---|---|");
     for (name, _, rounds) in rows {
         let rounds = sorted(rounds);
