@@ -91,7 +91,11 @@ fn traced(
     let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
     let mut command = vec!["run", "-o", "out", "--", &python, &script];
     command.extend(arguments);
-    let ended = session.run(&command);
+    let mut command = session.command(&command);
+    // A block that is asked for is a mapping of its own, whatever was freed at start-up: malloc
+    // would raise the threshold, and hand out pages that are resident.
+    command.env("MALLOC_MMAP_THRESHOLD_", (128 * KIB).to_string());
+    let ended = Program::start(&mut command).finish().expect_code(0);
     let report = session.report();
     Some((truth::parse(&ended.stdout), report, session))
 }
@@ -195,7 +199,9 @@ fn names(python: Result<PathBuf, String>) {
     for number in 0..9 {
         let folder = format!("/dir {number}/");
         let rows = report.functions.iter();
-        let rows: Vec<_> = rows.filter(|row| row.file.starts_with(&folder)).collect();
+        let rows = rows.filter(|row| row.file.starts_with(&folder));
+        // Making the function may touch the heap's next page.
+        let rows: Vec<_> = rows.filter(|row| row.function != "<module>").collect();
         let [row] = rows[..] else {
             panic!("{folder}: {rows:?}");
         };

@@ -42,14 +42,19 @@ fn a_run_is_drawn_as_it_was_recorded() {
     assert_eq!(pixels.at(0, 0), [255, 255, 255]);
     for (x, y) in curve {
         let (x, y) = ((x * 2.0) as u32, (y * 2.0) as u32);
-        assert_ne!(pixels.at(x, y), [255, 255, 255], "no curve at ({x}, {y})");
+        // A line that ends there covers the pixels before its end.
+        let near = (x - 1..=x + 1).flat_map(|x| (y - 1..=y + 1).map(move |y| (x, y)));
+        let drawn = near
+            .into_iter()
+            .any(|(x, y)| pixels.at(x, y) != [255, 255, 255]);
+        assert!(drawn, "no curve at ({x}, {y})");
     }
 
-    // The capture has what the .dat has, to the last decimal that the .dat writes.
+    // The capture has what the .dat has, to the last decimal that the .dat writes: a tenth of a
+    // millisecond, at either end of a second and a half on 850 pixels.
     let from_capture = session.read("capture.svg");
     let curves_of_capture = picture::lines(&from_capture, "s-total");
-    let same =
-        |a: &(f64, f64), b: &(f64, f64)| (a.0 - b.0).abs() < 0.02 && (a.1 - b.1).abs() < 0.02;
+    let same = |a: &(f64, f64), b: &(f64, f64)| (a.0 - b.0).abs() < 0.1 && (a.1 - b.1).abs() < 0.02;
     let alike = |other: &&Vec<(f64, f64)>| {
         other.len() == curve.len() && other.iter().zip(curve).all(|(a, b)| same(a, b))
     };

@@ -20,6 +20,9 @@ const SIZE: [&str; 2] = ["4", "210"];
 const WALKS: u64 = 100_000;
 /// Of so many walks one may fail: at an address that is not there for an instant.
 const FAILURES: u64 = 1000;
+/// Pages of one stack besides those that the program asked for: an object that the line makes, up to
+/// 3.10 its frame too, may be the first in the heap's next page.
+const HEAP_PAGES: u64 = 2;
 
 /// What the program says.
 #[derive(Debug, Deserialize)]
@@ -166,7 +169,7 @@ fn check(told: &Told, rows: &[Row]) -> u64 {
             panic!("{bytes} bytes by a stack that the program did not have: {number:?} {chain}");
         };
         assert!(
-            *bytes <= count * PAGE,
+            *bytes <= (count + HEAP_PAGES) * PAGE,
             "{} pages instead of {count}: {number:?} {chain}",
             bytes / PAGE
         );
@@ -181,7 +184,7 @@ fn check(told: &Told, rows: &[Row]) -> u64 {
         })
         .sum();
     assert!(
-        (all - pages) * FAILURES < all,
+        all.saturating_sub(pages) * FAILURES < all,
         "{pages} of {all} pages have a stack"
     );
     all

@@ -342,6 +342,8 @@ impl Session {
 
     fn write_checkpoint(&mut self) {
         self.catch_up();
+        // Whoever asks may let the program go on right after: what it runs by now has to be known.
+        self.collector.detections().hurry();
         self.collector.settle();
         self.reconcile(true);
         self.checkpoints.write(&self.collector);
