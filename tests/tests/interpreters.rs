@@ -91,11 +91,7 @@ fn traced(
     let (python, script) = (python.to_string_lossy(), script.to_string_lossy());
     let mut command = vec!["run", "-o", "out", "--", &python, &script];
     command.extend(arguments);
-    let mut command = session.command(&command);
-    // A block that is asked for is a mapping of its own, whatever was freed at start-up: malloc
-    // would raise the threshold, and hand out pages that are resident.
-    command.env("MALLOC_MMAP_THRESHOLD_", (128 * KIB).to_string());
-    let ended = Program::start(&mut command).finish().expect_code(0);
+    let ended = session.run(&command);
     let report = session.report();
     Some((truth::parse(&ended.stdout), report, session))
 }

@@ -303,6 +303,21 @@ fn the_shutdown_of_the_interpreter_closes_the_sums() {
 }
 
 #[test]
+fn what_a_loader_has_not_mapped_yet_is_no_shutdown() {
+    let mut traced = Traced::new();
+    traced.0.task(&task(PID, task_op::EXEC, 1));
+    let mut early = mapping(0, 10, member::ANON);
+    early.header.op = walk_result::NO_THREAD_STATE;
+    early.header.flags = flag::FINALIZING;
+    traced.0.mapping(&early, None);
+    let mut unmap = change(PID, space_op::UNMAP, 50, 1);
+    unmap.header.flags = flag::FINALIZING;
+    traced.change(unmap);
+    traced.map(20, 5, 2);
+    assert!(traced.sums().contains(&(2, 5, 5)));
+}
+
+#[test]
 fn a_reserve_counts_until_it_is_touched() {
     let mut traced = Traced::new();
     let mut reserve = mapping(0, 10, member::ANON);

@@ -361,9 +361,10 @@ impl Process {
         self.doubt_all();
     }
 
-    /// Its interpreter begins to shut down: the ledger is closed as it stands.
+    /// Its interpreter begins to shut down: the ledger is closed as it stands. Not before a Python
+    /// frame ran: while the loader maps an interpreter's library its variables are something else.
     pub fn finalize(&mut self, ledger: &Ledger) {
-        if self.counts() {
+        if self.counts() && self.started {
             self.info.rss_end = self.rss_now(ledger);
             self.phase = Phase::Finalizing;
         }

@@ -140,7 +140,8 @@ impl Model {
         };
         process.see();
         // The ledger is closed by the first record of a page, before which growth may be pending.
-        if !process.counts() || mapping.header.flags & flag::FINALIZING != 0 {
+        let finalizing = process.started() && mapping.header.flags & flag::FINALIZING != 0;
+        if !process.counts() || finalizing {
             return;
         }
         let range = super::reading::pages(mapping.start, mapping.len);
