@@ -24,7 +24,7 @@ pub use watch::{Watched, Watches};
 
 /// Version of every layout in this crate. Stands in the BPF object (symbol `ABI`) and in the
 /// binary; the loader compares them.
-pub const ABI_VERSION: u32 = 16;
+pub const ABI_VERSION: u32 = 17;
 
 /// Bytes in a page. x86-64 has one size; the kernel side is built for x86-64 only so far.
 pub const PAGE_BYTES: u64 = 4096;

@@ -392,7 +392,18 @@ impl Mark {
 /// Bytes of a marked function's name that are read at most, with its terminator.
 pub const MARK_NAME_BYTES: usize = 512;
 
-/// What the number of a decorated function stands for. Comes before its first [`Mark`].
+/// Values of `Header::op` of a [`MarkName`].
+pub mod name_op {
+    /// What the number of a decorated function stands for. Comes before its first
+    /// [`super::Mark`].
+    pub const NUMBER: u16 = 1;
+    /// A code object that is about to be executed will make a function of this code object. Text:
+    /// its address, a colon, a token or 0 (the program waits until the token is answered), a
+    /// colon, the module, a colon, the qualified name; numbers in hexadecimal.
+    pub const FUNCTION: u16 = 2;
+}
+
+/// What the program says of a function.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct MarkName {
@@ -402,7 +413,8 @@ pub struct MarkName {
     pub stored: u32,
     /// Keeps the size a multiple of 8.
     pub _padding: u32,
-    /// The number in hexadecimal, a colon, the name in UTF-8; as the program wrote it.
+    /// The number in hexadecimal, a colon, the name in UTF-8; as the program wrote it. Of
+    /// [`name_op::FUNCTION`]: see there.
     pub text: [u8; MARK_NAME_BYTES],
 }
 const _: () = assert!(size_of::<MarkName>() == 32 + MARK_NAME_BYTES);

@@ -203,13 +203,12 @@ pub fn is_ending<M: Memory>(
     }
     let code = memory.word(0, layout.frame_code as u64) & !(layout.code_tag_mask as u64);
     let previous = memory.word(0, layout.frame_previous as u64);
-    if linked_end <= frame && code == watched.code {
-        return true;
-    }
-    // From 3.14 on the word is cleared before the reference is given back (PyStackRef_CLEAR in
-    // clear_thread_frame, Python/ceval.c).
-    if linked_end <= frame && layout.code_tag_mask != 0 {
-        return code == 0 && previous == innermost;
+    if linked_end <= frame {
+        // From 3.14 on the word is cleared before the reference is given back (PyStackRef_CLEAR in
+        // clear_thread_frame, Python/ceval.c).
+        let is_cleared = layout.code_tag_mask != 0 && code == 0;
+        // A variable of another frame that goes may be this code object, and stand right there.
+        return (code == watched.code || is_cleared) && previous == innermost;
     }
     if code != watched.code {
         return false;

@@ -15,7 +15,8 @@ use memprof_common::{
     Loss, PAGE_BYTES, Process,
     config::{Pending, RepState},
     records::{
-        AddressSpace, Growth, Header, Interpreter, Mapping, Mark, MarkName, Task, flag, space_op,
+        AddressSpace, Growth, Header, Interpreter, Mapping, Mark, MarkName, Task, flag, name_op,
+        space_op,
     },
 };
 
@@ -295,7 +296,7 @@ fn wakeup_of_mark() -> u64 {
     }
 }
 
-/// Sends the name of a marked function, which stands at `address` in the target.
+/// Sends what the program says of a function, which stands at `address` in the target.
 #[inline(always)]
 pub fn mark_name(header: Header, address: u64) {
     let Some(mut entry) = EVENTS.reserve::<MarkName>(0) else {
@@ -311,7 +312,12 @@ pub fn mark_name(header: Header, address: u64) {
     match read_user_string(&mut record.text, address) {
         Some(stored) => {
             record.stored = stored;
-            entry.submit(NO_WAKEUP);
+            entry.submit(if header.op == name_op::FUNCTION {
+                // The program waits.
+                WAKEUP
+            } else {
+                NO_WAKEUP
+            });
         }
         None => entry.discard(NO_WAKEUP),
     }

@@ -40,6 +40,23 @@ pub enum Event {
         /// `module.qualname`, as the program says.
         name: String,
     },
+    /// A function is about to be defined.
+    Definition(Definition),
+}
+
+/// A function that is about to be defined, as the program says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// The process, thread, time.
+    pub header: Header,
+    /// Address of its code object in the target.
+    pub code: u64,
+    /// The program waits until this is answered.
+    pub token: Option<u64>,
+    /// `__module__`, where the program could tell.
+    pub module: Option<String>,
+    /// `__qualname__`
+    pub qualname: String,
 }
 
 /// A code object, as the kernel side read it.
@@ -288,13 +305,30 @@ fn mark_name(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {
     let text = record.get(..stored).ok_or(DecodeError::Length)?;
     let text = text.strip_suffix(b"\0").ok_or(DecodeError::Length)?;
     let text = String::from_utf8_lossy(text);
-    let (number, name) = text.split_once(':').ok_or(DecodeError::Length)?;
-    let function = u64::from_str_radix(number, 16).map_err(|_| DecodeError::Length)?;
-    Ok(Event::MarkName {
+    let (function, name) = number(&text)?;
+    if header.op != records::name_op::FUNCTION {
+        return Ok(Event::MarkName {
+            header,
+            function,
+            name: name.to_owned(),
+        });
+    }
+    let (token, name) = number(name)?;
+    let (module, qualname) = name.split_once(':').ok_or(DecodeError::Length)?;
+    Ok(Event::Definition(Definition {
         header,
-        function,
-        name: name.to_owned(),
-    })
+        code: function,
+        token: (token != 0).then_some(token),
+        module: (!module.is_empty()).then(|| module.to_owned()),
+        qualname: qualname.to_owned(),
+    }))
+}
+
+/// A number in hexadecimal, and what stands behind its colon.
+fn number(text: &str) -> Result<(u64, &str), DecodeError> {
+    let (number, rest) = text.split_once(':').ok_or(DecodeError::Length)?;
+    let number = u64::from_str_radix(number, 16).map_err(|_| DecodeError::Length)?;
+    Ok((number, rest))
 }
 
 fn task(header: Header, mut record: &[u8]) -> Result<Event, DecodeError> {

@@ -2,7 +2,7 @@
 //! records, wild lengths and garbage give an error, never a panic.
 
 use bytes::BufMut;
-use memprof_common::records::{self, FILENAME_BYTES, Header, NAME_BYTES, kind};
+use memprof_common::records::{self, FILENAME_BYTES, Header, NAME_BYTES, kind, name_op};
 use memprof_user::decode::{DecodeError, Event, decode};
 use proptest::prelude::*;
 
@@ -71,8 +71,12 @@ fn code() -> Vec<u8> {
 }
 
 fn mark_name(text: &str) -> Vec<u8> {
+    said(name_op::NUMBER, text)
+}
+
+fn said(op: u16, text: &str) -> Vec<u8> {
     let bytes = words(
-        header(kind::MARK_NAME, 0),
+        header(kind::MARK_NAME, op),
         &[pair(text.len() as u32 + 1, 0)],
     );
     let mut slot = vec![0; records::MARK_NAME_BYTES];
@@ -93,6 +97,7 @@ fn all() -> Vec<Vec<u8>> {
         words(header(kind::MAPPING, 1), &[0x1000, 0x2000, 99, pair(3, 0)]),
         words(header(kind::MARK, 2), &[31, 32, 33, 34, pair(35, 36)]),
         mark_name("1f:app.grün"),
+        said(name_op::FUNCTION, "1f:a:app:Store.grün"),
     ]
 }
 
@@ -156,6 +161,18 @@ fn every_record_is_read_as_it_was_written() {
         panic!("{:?}", events[8])
     };
     assert_eq!((*function, name.as_str()), (0x1f, "app.grün"));
+    let Event::Definition(definition) = &events[9] else {
+        panic!("{:?}", events[9])
+    };
+    assert_eq!((definition.code, definition.token), (0x1f, Some(0xa)));
+    assert_eq!(definition.module.as_deref(), Some("app"));
+    assert_eq!(definition.qualname, "Store.grün");
+    let unsure = decode(&said(name_op::FUNCTION, "1f:0::a:b"));
+    let Ok(Event::Definition(unsure)) = unsure else {
+        panic!("{unsure:?}")
+    };
+    assert_eq!((unsure.token, unsure.module), (None, None));
+    assert_eq!(unsure.qualname, "a:b");
 }
 
 #[test]
@@ -180,6 +197,10 @@ fn what_contradicts_itself_is_refused() {
     assert_eq!(decode(&no_member), Err(DecodeError::Length));
     for text in ["", "no colon", "g:not a number"] {
         let record = decode(&mark_name(text));
+        assert_eq!(record, Err(DecodeError::Length), "{text}");
+    }
+    for text in ["", "1:", "1:2", "1:2:app", "1:g:app:f", ":::"] {
+        let record = decode(&said(name_op::FUNCTION, text));
         assert_eq!(record, Err(DecodeError::Length), "{text}");
     }
     let mut unterminated = mark_name("1:a");

@@ -374,8 +374,10 @@ fn a_function_that_is_called_as_soon_as_it_is_defined_is_marked_under_run() {
         let found = marks.iter().find(|mark| mark.function == name);
         found.unwrap_or_else(|| panic!("no {name} in {marks:#?}"))
     };
-    assert_eq!(of("__main__.main").calls, 1);
-    assert_eq!(of("__main__.plain").calls, 20);
+    // The one that came before the other was found, too.
+    for (name, calls) in [("__main__.main", 1), ("__main__.plain", 20)] {
+        assert_eq!((of(name).calls, of(name).approximate), (calls, false));
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //! to see. Without a tracer they are nothing but 0.2 µs.
 //!
 //! `isatty(-N)` is `ioctl` on a descriptor that cannot be; its number tells what happens (see
-//! [`Op`]). `access("/memprof-ebpf/@/NUMBER:NAME")` names a function, once a function.
+//! [`op`]). `access("/memprof-ebpf/@/NUMBER:NAME")` names a function, once a function. In the same
+//! way `access("/memprof-ebpf/f/...")` tells of functions that are about to be defined, for those
+//! that are to be watched.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::BtfTracePointContext};
 use memprof_common::{
     Process, Thread,
-    records::{Header, Mark, flag, kind, mark_op, mark_source},
+    records::{Header, Mark, flag, kind, mark_op, mark_source, name_op},
 };
 
 use crate::{
@@ -41,8 +43,12 @@ mod op {
 /// Bits of a descriptor that are a number.
 const NUMBER: u32 = (1 << 28) - 1;
 
-/// What the path of a name begins with.
-const NAME_PATH: [u8; 16] = *b"/memprof-ebpf/@/";
+/// What the paths begin with.
+const PATH_BYTES: usize = 16;
+/// Of a name of a decorated function.
+const NAME_PATH: u128 = u128::from_ne_bytes(*b"/memprof-ebpf/@/");
+/// Of a function that is about to be defined.
+const FUNCTION_PATH: u128 = u128::from_ne_bytes(*b"/memprof-ebpf/f/");
 
 /// Whether a system call may be a mark.
 #[inline(always)]
@@ -119,19 +125,22 @@ fn mark(process: &mut Process, thread: &mut Thread, (pid, tid): (u32, u32), desc
 
 #[inline(always)]
 fn name((pid, tid): (u32, u32), path: u64) {
-    let mut begin = [0; NAME_PATH.len()];
-    if !read_user(&mut begin, NAME_PATH.len() as u32, path)
-        || u128::from_ne_bytes(begin) != u128::from_ne_bytes(NAME_PATH)
-    {
+    let mut begin = [0; PATH_BYTES];
+    if !read_user(&mut begin, PATH_BYTES as u32, path) {
         return;
     }
+    let op = match u128::from_ne_bytes(begin) {
+        NAME_PATH => name_op::NUMBER,
+        FUNCTION_PATH => name_op::FUNCTION,
+        _ => return,
+    };
     let header = Header {
         kind: kind::MARK_NAME,
-        op: 0,
+        op,
         pid,
         tid,
         flags: 0,
         time_ns: emit::now(),
     };
-    emit::mark_name(header, path.wrapping_add(NAME_PATH.len() as u64));
+    emit::mark_name(header, path.wrapping_add(PATH_BYTES as u64));
 }

@@ -53,7 +53,8 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
     let variables: Vec<(&str, OsString)> = variables.collect();
     let (outcome, mut launched) = block_on(async {
         let mut session = Session::open(options)?;
-        session.mark(args.common.functions.clone())?;
+        let answers = decorator.as_ref().map(Decorator::answers);
+        session.mark(args.common.functions.clone(), answers)?;
         session.watch(
             args.common.trigger.clone(),
             args.common.on_trigger.clone(),
@@ -89,7 +90,7 @@ pub fn main(args: RunArgs) -> Result<ExitCode> {
 
 /// What provides `@profile`. A program need not use it, so that without it the run goes on.
 fn decorator(common: &CommonArgs) -> Option<Decorator> {
-    match Decorator::provide() {
+    match Decorator::provide(&common.functions, !common.no_follow) {
         Ok(decorator) => Some(decorator),
         Err(e) => {
             if !common.quiet {

@@ -102,7 +102,7 @@ fn trace(pids: &[u32], common: &CommonArgs) -> Result<ExitCode> {
     let outcome = block_on(async {
         let mut session = Session::open(common.session())?;
         session.checkpoint_to(outputs.base())?;
-        session.mark(common.functions.clone())?;
+        session.mark(common.functions.clone(), None)?;
         session.watch(
             common.trigger.clone(),
             common.on_trigger.clone(),

@@ -15,6 +15,7 @@ use super::code_object::string;
 use super::detect::Interpreter;
 use super::patterns::Naming;
 use super::versions::Offsets;
+use crate::decode::Definition;
 use crate::target::{Mappings, PageKind, Pagemap, ProcessMemory, ReadMemory, pagemap};
 
 /// Read at once.
@@ -95,6 +96,30 @@ impl Functions {
         Some(look.found.into_values().collect())
     }
 
+    /// Takes in the code object of a function that the process is about to define, by the names
+    /// that it says itself. None: there is none at this address.
+    pub fn define(
+        &mut self,
+        pid: u32,
+        interpreter: &Interpreter,
+        definition: &Definition,
+    ) -> Option<FoundFunction> {
+        let mut look = Look {
+            memory: ProcessMemory::new(pid),
+            interpreter,
+            strings: HashMap::new(),
+            found: HashMap::new(),
+        };
+        let code = definition.code;
+        if look.memory.word(code.wrapping_add(OB_TYPE))? != interpreter.code_type? {
+            return None;
+        }
+        let names = (definition.qualname.clone(), definition.module.clone());
+        let found = look.code(code, Some(names))?;
+        self.names.insert(code, found.naming.clone());
+        Some(found)
+    }
+
     /// What a code object of this process is called, if it was seen.
     pub fn naming(&self, code: u64) -> Option<&Naming> {
         self.names.get(&code)
@@ -134,10 +159,8 @@ impl Functions {
                 continue;
             };
             let known = self.names.get(&found.code);
-            let is_better = known.is_none_or(|known| {
-                let says_more = found.naming.module.is_some() || known.module.is_none();
-                says_more && *known != found.naming
-            });
+            let is_better = known
+                .is_none_or(|known| !found.naming.says_less_than(known) && *known != found.naming);
             if is_better {
                 self.names.insert(found.code, found.naming.clone());
                 look.found.insert(found.code, found);

@@ -73,6 +73,26 @@ impl Pattern {
         literal.contains('.')
     }
 
+    /// How the last part of each name that it means begins and how it ends; None: it is the first
+    /// of the two, whole. Others may begin and end so.
+    pub fn last_part(&self) -> (&str, Option<&str>) {
+        let last = self.text.rsplit('.').next().unwrap_or_default();
+        if self.glob.is_none() {
+            return (last, None);
+        }
+        // A dot may stand in brackets.
+        let begin = match self.text.contains('[') {
+            true => "",
+            false => last.split(['*', '?']).next().unwrap_or_default(),
+        };
+        let end = last.rsplit(['*', '?', ']']).next().unwrap_or_default();
+        match end.len() < last.len() {
+            true => (begin, Some(end)),
+            // Only parts before it are open.
+            false => (last, None),
+        }
+    }
+
     /// Whether it means this function. A bare name means none of the interpreter's own library.
     pub fn fit(&self, function: &Naming) -> Option<Fit> {
         if !self.is_qualified() && function.is_of_library() {
@@ -111,6 +131,11 @@ impl Naming {
             Some(module) => format!("{module}.{}", self.qualname),
             None => format!("{}.{}", module_of(&self.file), self.qualname),
         }
+    }
+
+    /// The other one knows the module, and this one does not.
+    pub fn says_less_than(&self, other: &Naming) -> bool {
+        self.module.is_none() && other.module.is_some()
     }
 
     /// It comes with the interpreter.
@@ -240,6 +265,23 @@ mod tests {
         ] {
             assert_eq!(fit(pattern, &of_site).is_some(), site, "{pattern}");
             assert_eq!(fit(pattern, &of_app).is_some(), app, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_last_part_says_how_names_begin_and_end() {
+        for (text, expected) in [
+            ("app.Store.load", ("load", None)),
+            ("load", ("load", None)),
+            ("app.*.load", ("load", None)),
+            ("app.lo*d_?x", ("lo", Some("x"))),
+            ("*", ("", Some(""))),
+            ("app.[a.z]x", ("", Some("x"))),
+            ("app.[az]", ("", Some(""))),
+            ("load_[a-z]", ("", Some(""))),
+        ] {
+            let pattern = Pattern::parse(text).unwrap();
+            assert_eq!(pattern.last_part(), expected, "{text}");
         }
     }
 

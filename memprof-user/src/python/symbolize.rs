@@ -12,7 +12,7 @@ use imbl::HashMap;
 use memprof_common::PythonLayout;
 use memprof_common::records::{RawFrame, flag};
 
-use super::decorator::MODULE_FILE;
+use super::decorator;
 use super::line_table;
 use super::tables::Tables;
 use crate::decode::CodeObject;
@@ -216,7 +216,7 @@ impl Symbols {
             .iter()
             .all(|text| text.as_deref() == Some(INIT_SHIM));
         let file = code.filename.as_deref().unwrap_or_default();
-        let is_wrapper = file.rsplit('/').next() == Some(MODULE_FILE);
+        let is_ours = decorator::is_ours(file);
         let function = self.tables.function(Function {
             name: shown(&code.name, unknown_name(code.address)),
             file: shown(&code.filename, String::new()),
@@ -225,7 +225,7 @@ impl Symbols {
         Symbol {
             code: Arc::new(code),
             function,
-            is_hidden: is_init_shim || is_wrapper,
+            is_hidden: is_init_shim || is_ours,
         }
     }
 

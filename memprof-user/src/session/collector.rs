@@ -277,6 +277,7 @@ impl Collector {
                 function,
                 name,
             }) => self.mark_names.decorated(header.pid, function, &name),
+            Ok(Event::Definition(definition)) => self.calls.defines(definition),
             Err(_) => self.undecoded += 1,
         }
     }

@@ -182,11 +182,13 @@ impl Session {
         Ok(())
     }
 
-    /// Marks the calls of the functions that these names mean.
-    pub fn mark(&mut self, patterns: Vec<Pattern>) -> Result<()> {
+    /// Marks the calls of the functions that these names mean. `answers`: a folder to make, in
+    /// which a program that tells of its functions looks for answers.
+    pub fn mark(&mut self, patterns: Vec<Pattern>, answers: Option<PathBuf>) -> Result<()> {
         if !patterns.is_empty() {
             let points = Watchpoints::load(&mut self.loaded)?;
-            self.collector.mark_calls(Calls::of(patterns, Some(points)));
+            let calls = Calls::of(patterns, Some(points), answers);
+            self.collector.mark_calls(calls);
         }
         Ok(())
     }
@@ -203,7 +205,9 @@ impl Session {
         let attached = attach::attach(&mut self.collector, pids, self.options.follow)?;
         self.roots.extend(pids);
         self.sampler.set_main(pids.first().copied());
-        self.tell_functions()?;
+        for line in self.collector.find_functions()? {
+            self.say(&line);
+        }
         self.say(&format!(
             "attached to {attached}; press Ctrl-C to stop and write the result"
         ));
@@ -247,11 +251,12 @@ impl Session {
     }
 
     /// Looks for functions to mark, and says what was found.
-    fn tell_functions(&mut self) -> Result<()> {
-        for line in self.collector.look_for_functions()? {
-            self.say(&line);
+    fn look_for_functions(&mut self) {
+        match self.collector.look_for_functions() {
+            Ok(news) => news.iter().for_each(|line| self.say(line)),
+            // Nobody is there to type another name: the run goes on without it.
+            Err(e) => self.say(&e.to_string()),
         }
-        Ok(())
     }
 
     fn say(&self, line: &str) {
@@ -306,10 +311,7 @@ impl Session {
                 }
             }
             self.collector.settle();
-            if let Err(e) = self.tell_functions() {
-                // Nobody is there to type another name: the run goes on without it.
-                self.say(&e.to_string());
-            }
+            self.look_for_functions();
             let now = Instant::now();
             if now >= next_sample {
                 // The grid is kept, and what was missed is not made up for: two samples of one

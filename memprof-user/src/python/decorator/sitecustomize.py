@@ -15,6 +15,14 @@ def _install():
             import memprof_ebpf_profile
 
             memprof_ebpf_profile.install()
+        if sys.version_info >= (3, 8):
+            from posix import access
+
+            # Only where --func asks for functions.
+            if access(here + "/memprof_ebpf_functions.py", 0):
+                import memprof_ebpf_functions
+
+                memprof_ebpf_functions.install()
     finally:
         sys.path[:] = [entry for entry in sys.path if entry != here]
         sys.path_importer_cache.pop(here, None)

@@ -128,29 +128,27 @@ impl Calls {
             return;
         };
         process.next_check = Instant::now() + CHECK;
-        let memory = ProcessMemory::new(pid);
-        let watches = tables.watches(pid).unwrap_or_default();
-        let is_dead = |code: u64| {
-            let slot = watches.functions.iter().position(|one| one.code == code);
-            if slot.and_then(|slot| tables.count(pid, slot)) == Some(0) {
-                return true;
-            }
-            let object_type = memory.word(code.wrapping_add(8));
-            // What cannot be read has gone with its process.
-            object_type.is_some_and(|found| Some(found) != process.interpreter.code_type)
+        let chosen = process.chosen.iter().map(|chosen| chosen.function.code);
+        for code in chosen.collect::<Vec<u64>>() {
+            self.check_one(tables, pid, code);
+        }
+    }
+
+    /// Lets go of the function with this code object if that died, be there another one by now.
+    pub(super) fn check_one(&mut self, tables: &mut Tables, pid: u32, code: u64) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
         };
-        let dead: Vec<u64> = process
-            .chosen
-            .iter()
-            .map(|chosen| chosen.function.code)
-            .filter(|code| is_dead(*code))
-            .collect();
-        for code in dead {
+        let watches = tables.watches(pid).unwrap_or_default();
+        let slot = watches.functions.iter().position(|one| one.code == code);
+        let was_freed = slot.and_then(|slot| tables.count(pid, slot)) == Some(0);
+        // What cannot be read has gone with its process.
+        let object_type = ProcessMemory::new(pid).word(code.wrapping_add(8));
+        let is_other = object_type.is_some_and(|is| Some(is) != process.interpreter.code_type);
+        if was_freed || is_other {
+            process.chosen.retain(|chosen| chosen.function.code != code);
+            process.next_look = None;
             self.release(tables, pid, code);
-            if let Some(process) = self.processes.get_mut(&pid) {
-                process.chosen.retain(|chosen| chosen.function.code != code);
-                process.next_look = None;
-            }
         }
     }
 }

@@ -4,12 +4,16 @@
 //! The kernel side watches four functions of a process, as many as the processor has debug
 //! registers. Others are marked by the stacks that happen to be taken, which is said.
 
+mod answers;
 mod arm;
+mod definitions;
+mod look;
 mod open;
 mod sampled;
 mod says;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,11 +21,15 @@ use memprof_common::records::Mark;
 
 use super::clock;
 use crate::bpf::{Tables, Watchpoints};
+use crate::decode::Definition;
 use crate::error::Result;
 use crate::python::patterns::Fit;
 use crate::python::{Detection, Detector, FoundFunction, Functions, Interpreter, Pattern};
 use crate::target::Target;
 
+use answers::Answers;
+use definitions::Definitions;
+use look::{Look, Looked};
 use open::{Clearing, OpenCalls};
 use sampled::Sampled;
 use says::Says;
@@ -80,6 +88,11 @@ pub struct Calls {
     processes: HashMap<u32, Process>,
     /// Processes whose interpreter was found and that were not looked at yet.
     unseen: HashSet<u32>,
+    definitions: Definitions,
+    /// Programs that wait look there.
+    answers: Option<Answers>,
+    /// One process at a time is looked at.
+    looking: Option<Look>,
     /// No older process is looked at before.
     pause_until: Instant,
     sampled: Sampled,
@@ -89,12 +102,20 @@ pub struct Calls {
 impl Calls {
     /// Nothing is marked.
     pub fn none() -> Self {
-        Calls::of(Vec::new(), None)
+        Calls::of(Vec::new(), None, None)
     }
 
-    /// Marks the functions that these names mean.
-    pub fn of(patterns: Vec<Pattern>, points: Option<Watchpoints>) -> Self {
+    /// Marks the functions that these names mean. `answers`: a folder in which programs that tell
+    /// of functions look for answers.
+    pub fn of(
+        patterns: Vec<Pattern>,
+        points: Option<Watchpoints>,
+        answers: Option<PathBuf>,
+    ) -> Self {
         Calls {
+            definitions: Definitions::default(),
+            answers: answers.and_then(|folder| Answers::open(folder).ok()),
+            looking: None,
             patterns,
             points,
             processes: HashMap::new(),
@@ -108,14 +129,14 @@ impl Calls {
     /// An interpreter was found in this process.
     pub fn found(&mut self, pid: u32) {
         if !self.patterns.is_empty() {
-            self.forget(pid);
+            self.forget_functions(pid);
             self.unseen.insert(pid);
         }
     }
 
     /// The child has its parent's functions, and the calls of the thread that forked it.
     pub fn fork(&mut self, tables: &mut Tables, (parent, tid): (u32, u32), child: u32) {
-        self.forget(child);
+        self.forget_functions(child);
         if self.unseen.contains(&parent) {
             self.unseen.insert(child);
         }
@@ -136,6 +157,14 @@ impl Calls {
 
     /// The process has gone, or executed another program.
     pub fn forget(&mut self, pid: u32) {
+        self.definitions.forget(pid);
+        if let Some(answers) = &mut self.answers {
+            answers.forget(pid);
+        }
+        self.forget_functions(pid);
+    }
+
+    fn forget_functions(&mut self, pid: u32) {
         self.unseen.remove(&pid);
         let Some(gone) = self.processes.remove(&pid) else {
             return;
@@ -151,7 +180,8 @@ impl Calls {
 
     /// When a process is to be looked at next.
     pub fn next_look(&self) -> Option<Instant> {
-        if !self.unseen.is_empty() {
+        let waits = self.looking.is_some() || self.definitions.is_waiting();
+        if waits || !self.unseen.is_empty() {
             return Some(Instant::now() + SOON);
         }
         let missing = self.processes.values().filter(|one| self.is_missing(one));
@@ -173,29 +203,73 @@ impl Calls {
         })
     }
 
-    /// Looks for functions where that is due. The error is for a name that means too much in a
-    /// process that was there from the beginning.
+    /// Looks for functions where that is due, and waits for what is found. The error is for a name
+    /// that means too much.
+    pub fn look_now(&mut self, tables: &mut Tables, detector: &mut Detector) -> Result<()> {
+        self.meet_all(detector);
+        for pid in self.due_pids() {
+            let Some(look) = self.begin_look(pid) else {
+                continue;
+            };
+            self.end_look(tables, look.wait())?;
+        }
+        Ok(())
+    }
+
+    /// Does what is due: takes in what programs said of functions that they are about to define,
+    /// and what a look found, begins the next one. The error is for a name that means too much.
     pub fn look(&mut self, tables: &mut Tables, detector: &mut Detector) -> Result<()> {
+        self.meet_all(detector);
+        let now = Instant::now();
+        let due = |process: &Process| process.next_check <= now;
+        let due = self.processes.iter().filter(|(_, process)| due(process));
+        for pid in due.map(|(&pid, _)| pid).collect::<Vec<u32>>() {
+            self.check(tables, pid);
+        }
+        let mut result = self.define(tables);
+        if let Some(look) = self.looking.take_if(|look| look.is_over()) {
+            result = result.and(self.end_look(tables, look.wait()));
+        }
+        if self.looking.is_none() {
+            let first = self.due_pids().first().copied();
+            self.looking = first.and_then(|pid| self.begin_look(pid));
+        }
+        result
+    }
+
+    /// Takes in what programs said. Of a process that is still to be met it is kept.
+    fn define(&mut self, tables: &mut Tables) -> Result<()> {
+        let mut result = Ok(());
+        for said in self.definitions.take_whole() {
+            let pid = said.pid;
+            let Some(process) = self.processes.get_mut(&pid) else {
+                self.definitions.keep(said);
+                continue;
+            };
+            let define = |one| process.functions.define(pid, &process.interpreter, one);
+            let found: Vec<FoundFunction> = said.functions.iter().filter_map(define).collect();
+            for function in &found {
+                self.check_one(tables, pid, function.code);
+            }
+            result = result.and(self.choose(tables, pid, found));
+            if let Some(answers) = &mut self.answers {
+                answers.give(pid, said.token);
+            }
+        }
+        result
+    }
+
+    /// A program says that it is about to define a function.
+    pub fn defines(&mut self, definition: Definition) {
+        if !self.patterns.is_empty() {
+            self.definitions.take(definition);
+        }
+    }
+
+    fn meet_all(&mut self, detector: &mut Detector) {
         for pid in std::mem::take(&mut self.unseen) {
             self.meet(pid, detector);
         }
-        let now = Instant::now();
-        let pids: Vec<u32> = self.processes.keys().copied().collect();
-        for pid in pids {
-            let Some(process) = self.processes.get(&pid) else {
-                continue;
-            };
-            if process.next_check <= now {
-                self.check(tables, pid);
-            }
-            let Some(process) = self.processes.get(&pid) else {
-                continue;
-            };
-            if self.is_missing(process) && self.due(process) <= Instant::now() {
-                self.look_at(tables, pid)?;
-            }
-        }
-        Ok(())
     }
 
     fn meet(&mut self, pid: u32, detector: &mut Detector) {
@@ -222,22 +296,54 @@ impl Calls {
         self.processes.insert(pid, process);
     }
 
-    fn look_at(&mut self, tables: &mut Tables, pid: u32) -> Result<()> {
-        let Some(process) = self.processes.get_mut(&pid) else {
+    /// Processes that are to be looked at now, the most urgent first.
+    fn due_pids(&self) -> Vec<u32> {
+        let now = Instant::now();
+        let missing = self
+            .processes
+            .iter()
+            .filter(|(_, one)| self.is_missing(one));
+        let due = missing.map(|(&pid, process)| (self.due(process), pid));
+        let mut due: Vec<(Instant, u32)> = due.filter(|(due, _)| *due <= now).collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, pid)| pid).collect()
+    }
+
+    /// None: it is not possible now.
+    fn begin_look(&mut self, pid: u32) -> Option<Look> {
+        let process = self.processes.get_mut(&pid)?;
+        let (functions, interpreter) = (process.functions.clone(), process.interpreter.clone());
+        let look = Look::begin(pid, process.since, functions, interpreter);
+        if look.is_err() {
+            process.next_look = Some(Instant::now() + LATER);
+        }
+        look.ok()
+    }
+
+    fn end_look(&mut self, tables: &mut Tables, looked: Looked) -> Result<()> {
+        let now = Instant::now();
+        let process = self.processes.get_mut(&looked.pid);
+        // Another one may have its pid by now.
+        let Some(process) = process.filter(|process| process.since == looked.since) else {
             return Ok(());
         };
-        let begin = Instant::now();
-        let fresh = process.functions.look(pid, &process.interpreter);
-        let now = Instant::now();
-        let took = now - begin;
         let (next, pause) = match process.since + YOUNG > now {
             true => (SOON, PAUSES.0),
             false => (LATER, PAUSES.1),
         };
         process.next_look = Some(now + next);
-        self.pause_until = now + took * pause;
+        self.pause_until = now + looked.took * pause;
+        process.functions = looked.functions;
+        self.choose(tables, looked.pid, looked.fresh)
+    }
+
+    /// Has the calls of those of these functions watched that a name means.
+    fn choose(&mut self, tables: &mut Tables, pid: u32, fresh: Vec<FoundFunction>) -> Result<()> {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Ok(());
+        };
         let mut changed = false;
-        for function in fresh.unwrap_or_default() {
+        for function in fresh {
             let fits = self.patterns.iter().enumerate();
             let fits = fits.filter_map(|(at, one)| Some((at, one.fit(&function.naming)?)));
             let fits = fits.filter(|(at, _)| !process.refused.contains(at));
@@ -247,8 +353,11 @@ impl Calls {
             let known = |chosen: &&mut Chosen| chosen.function.code == function.code;
             let name = Arc::from(function.naming.display());
             match process.chosen.iter_mut().find(known) {
+                Some(chosen) if function.naming.says_less_than(&chosen.function.naming) => {}
                 // Its name is known better now.
-                Some(chosen) => (chosen.name, chosen.fit) = (name, fit),
+                Some(chosen) => {
+                    (chosen.name, chosen.fit, chosen.function) = (name, fit, function);
+                }
                 None => {
                     changed = true;
                     process.chosen.push(Chosen {
@@ -331,9 +440,10 @@ impl Calls {
         !self.sampled.is_empty()
     }
 
-    /// Takes all watchpoints away.
+    /// Takes all watchpoints away. Nobody is to wait for an answer any more.
     pub fn stop(&mut self) {
         self.points = None;
+        self.answers = None;
     }
 
     /// What is to be told now.

@@ -69,6 +69,10 @@ pub struct OpenCalls {
     lanes: HashMap<(u32, u64), Vec<Open>>,
     /// Frames whose calls have ended while something still held them.
     outlived: HashSet<u64>,
+    /// [`Clearing::Freed`]: functions and their frames that have been freed since. Their memory
+    /// holds what they were, and a register its address, so that whoever gives a reference to the
+    /// code object back looks like the end of a call: a closure that goes after its only call.
+    freed: HashSet<(u64, u64)>,
     generators: HashMap<u64, Generators>,
 }
 
@@ -90,6 +94,7 @@ impl OpenCalls {
         let lane = (hit.header.tid, hit.lane);
         let open = self.lanes.entry(lane).or_default();
         let address = hit.key & KEY_ADDRESS;
+        let frame = (hit.function, address);
         let is_it = |call: &Open| match clearing {
             Clearing::Freed => call.key & KEY_ADDRESS == address,
             _ => call.key == hit.key,
@@ -109,6 +114,7 @@ impl OpenCalls {
                     self.outlived
                         .extend(frames.map(|call| call.key & KEY_ADDRESS).take(room));
                     self.outlived.remove(&address);
+                    self.freed.remove(&frame);
                 }
                 end_from(open, gone, hit, &mut each);
                 if open.len() < MOST {
@@ -121,7 +127,7 @@ impl OpenCalls {
             }
             mark_op::END => match open.iter().rposition(is_it) {
                 Some(ended) => end_from(open, Some(ended), hit, &mut each),
-                None if self.outlived.remove(&address) => {}
+                None if self.outlived.remove(&address) || self.freed.contains(&frame) => {}
                 None => {
                     let mut begin = Mark {
                         source: mark_source::SAMPLED,
@@ -143,6 +149,10 @@ impl OpenCalls {
         }
         if open.is_empty() {
             self.lanes.remove(&lane);
+        }
+        let is_freed = clearing == Clearing::Freed && hit.header.op == mark_op::END;
+        if is_freed && self.freed.len() < MOST {
+            self.freed.insert(frame);
         }
     }
 
@@ -191,6 +201,7 @@ impl OpenCalls {
         let own = self.lanes.iter().filter(|((of, _), _)| *of == tid);
         OpenCalls {
             outlived: self.outlived.clone(),
+            freed: self.freed.clone(),
             lanes: own
                 .map(|((_, lane), open)| ((child, *lane), open.clone()))
                 .collect(),

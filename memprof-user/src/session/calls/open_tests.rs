@@ -134,6 +134,24 @@ fn a_frame_object_that_outlives_its_call_does_not_end_it_twice() {
 }
 
 #[test]
+fn what_is_let_go_beside_the_remains_of_a_frame_is_no_end() {
+    let mut hits = Hits::of(Clearing::Freed);
+    // A closure that was called once, and goes.
+    hits.begin(F, 7).end(F, 7).end(F, 7);
+    assert_eq!(hits.told(), "+f7 -f7");
+    // In a forked child too.
+    hits.calls = hits.calls.forked(1, 2);
+    hits.end(F, 7);
+    assert_eq!(hits.told(), "");
+    // Its next call has a frame in the same place.
+    hits.begin(F, 7).end(F, 7);
+    assert_eq!(hits.told(), "+f7 -f7");
+    // One that ran when it began to be watched ends once.
+    hits.end(G, 8).end(G, 8);
+    assert_eq!(hits.told(), "+g8~@5 -g8");
+}
+
+#[test]
 fn a_call_that_only_ends_began_before_it_was_watched() {
     let mut hits = Hits::of(Clearing::Copied);
     hits.end(F, 1);

@@ -21,7 +21,14 @@ impl Collector {
         self.calls.found(pid);
     }
 
-    /// Looks for the functions to mark, where that is due; returns what is to be told.
+    /// Looks for the functions to mark, and returns what is to be told.
+    pub fn find_functions(&mut self) -> Result<Vec<String>> {
+        let detector = self.detections.detector();
+        self.calls.look_now(&mut self.tables, detector)?;
+        Ok(self.calls.news())
+    }
+
+    /// Does what is due to find the functions to mark; returns what is to be told.
     pub fn look_for_functions(&mut self) -> Result<Vec<String>> {
         let detector = self.detections.detector();
         self.calls.look(&mut self.tables, detector)?;
