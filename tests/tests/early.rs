@@ -90,15 +90,26 @@ fn from_the_first_call(python: Result<PathBuf, String>) {
 
 #[test]
 fn workers_are_marked_from_their_first_request() {
+    workers_from_their_first_request("nested_service.");
+}
+
+/// gunicorn and gevent have functions of these names too, and define them before.
+#[test]
+fn a_bare_name_means_the_workers_own_functions() {
+    workers_from_their_first_request("");
+}
+
+fn workers_from_their_first_request(module: &str) {
     let (Some(session), Some(gunicorn)) = (Session::open(), require(machine::venv("gunicorn")))
     else {
         return;
     };
     let gunicorn = gunicorn.display().to_string();
     let functions = ["handle", "load", "parse", "store"];
+    let options = functions.map(|name| format!("{module}{name}"));
     let functions = functions.map(|name| format!("nested_service.{name}"));
     let mut args = vec!["run", "-o", "out"];
-    args.extend(functions.iter().flat_map(|name| ["-f", name]));
+    args.extend(options.iter().flat_map(|name| ["-f", name]));
     args.extend([
         "--",
         &gunicorn,

@@ -19,6 +19,14 @@ impl Model {
         }
     }
 
+    /// A function of a process has another name. None: it was not meant, and has had no calls.
+    pub fn correct_marks(&mut self, pid: u32, name: &str, instead: Option<&Arc<str>>) {
+        let (processes, marks, _) = self.mark_parts();
+        if let Some(process) = processes.live(pid) {
+            marks.correct(process.index(), name, instead);
+        }
+    }
+
     /// To be told before the process itself hears of it: its program ends.
     pub(super) fn marks_before(&mut self, task: &records::Task) {
         let (processes, marks, _) = self.mark_parts();

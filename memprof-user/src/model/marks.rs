@@ -14,6 +14,7 @@ use super::anomalies::Anomalies;
 use super::profile::{Mark, MarkedFunction, MarkedLevel};
 
 mod coarsen;
+mod correct;
 
 pub use coarsen::{FINEST_S, coarsen};
 
@@ -135,6 +136,17 @@ impl Marks {
         }
         if own.open > 0 {
             self.processes.insert(child, own);
+        }
+    }
+
+    /// A function of a process has another name. None: it was not meant, and has had no calls.
+    pub fn correct(&mut self, process: u32, name: &str, instead: Option<&Arc<str>>) {
+        let Some(own) = self.processes.get_mut(&process) else {
+            return;
+        };
+        match instead {
+            Some(instead) => own.rename(name, instead),
+            None => own.forget(name),
         }
     }
 

@@ -99,6 +99,63 @@ fn spans(marks: &[Mark]) -> Vec<(&str, u32, f64, f64)> {
 }
 
 #[test]
+fn a_function_whose_name_is_known_better_is_one() {
+    let mut run = Run::new();
+    run.begin("f", 1, 0).end("f", 2, 0).begin("f", 3, 0);
+    run.model.correct_marks(PID, "f", Some(&Arc::from("app.f")));
+    run.end("app.f", 4, 0).begin("g", 5, 0).end("g", 6, 0);
+    let (marks, rows) = run.finish(8);
+    let names: Vec<&str> = marks.iter().map(|mark| mark.function.as_str()).collect();
+    assert_eq!(names, ["app.f", "app.f", "g"]);
+    assert_eq!((rows[0].calls, rows[0].cut), (2, 0));
+}
+
+#[test]
+fn two_names_of_one_function_are_one_row() {
+    let mut run = Run::new();
+    run.begin("app.f", 1, 0).end("app.f", 2, 0);
+    run.begin("f", 3, 0).begin("f", 4, 0).end("f", 5, 0);
+    run.model.correct_marks(PID, "f", Some(&Arc::from("app.f")));
+    run.begin("app.f", 5, 0)
+        .end("app.f", 6, 0)
+        .end("app.f", 7, 0);
+    let (marks, rows) = run.finish(8);
+    assert_eq!(marks.len(), 4);
+    assert!(marks.iter().all(|mark| mark.function == "app.f"));
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].calls, rows[0].cut), (4, 0));
+    assert_eq!(rows[0].running_s, 5.0);
+    let levels: Vec<u64> = rows[0].levels.iter().map(|level| level.calls).collect();
+    assert_eq!(levels, [2, 2]);
+    // And forgotten as one.
+    let mut run = Run::new();
+    run.begin("f", 1, 0).begin("app.f", 2, 0);
+    run.model.correct_marks(PID, "f", Some(&Arc::from("app.f")));
+    run.model.correct_marks(PID, "app.f", None);
+    let (marks, rows) = run.finish(8);
+    assert_eq!((marks.len(), rows.len()), (0, 0));
+}
+
+#[test]
+fn what_was_not_meant_has_had_no_calls() {
+    let mut run = Run::new();
+    run.begin("other", 1, 0).end("other", 2, 0);
+    run.begin("other", 3, 0).begin("f", 4, 0).end("f", 5, 0);
+    run.model.correct_marks(PID, "other", None);
+    run.model.correct_marks(PID, "nobody", None);
+    run.begin("f", 6, 0).end("f", 7, 0);
+    let (marks, rows) = run.finish(8);
+    let levels: Vec<(&str, u32)> = marks
+        .iter()
+        .map(|mark| (mark.function.as_str(), mark.level))
+        .collect();
+    // The one within was told a level lower before.
+    assert_eq!(levels, [("f", 1), ("f", 0)]);
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].calls, rows[0].cut), (2, 0));
+}
+
+#[test]
 fn recursion_counts_once_and_has_a_level_each() {
     let mut run = Run::new();
     run.begin("f", 1, 10).begin("f", 2, 11).begin("f", 3, 12);

@@ -12,6 +12,8 @@ const BY_PART: MatchOptions = MatchOptions {
 /// How well a name fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fit {
+    /// A bare name, and a function of an installed package: the program's own go before it.
+    Installed,
     /// The end of it, or a glob: others may fit as well.
     Part,
     /// The whole of it.
@@ -95,12 +97,17 @@ impl Pattern {
 
     /// Whether it means this function. A bare name means none of the interpreter's own library.
     pub fn fit(&self, function: &Naming) -> Option<Fit> {
-        if !self.is_qualified() && function.is_of_library() {
+        let is_bare = !self.is_qualified();
+        if is_bare && function.is_of_library() {
             return None;
         }
         let names = function.dotted().into_iter();
         let fits = names.filter_map(|name| self.fit_one(&name));
-        fits.max()
+        let fit = fits.max()?;
+        match is_bare && function.is_installed() {
+            true => Some(Fit::Installed),
+            false => Some(fit),
+        }
     }
 
     fn fit_one(&self, name: &str) -> Option<Fit> {
@@ -140,10 +147,14 @@ impl Naming {
 
     /// It comes with the interpreter.
     fn is_of_library(&self) -> bool {
-        let installed = ["/site-packages/", "/dist-packages/"];
         self.file.starts_with("<frozen ")
-            || (self.file.contains("/lib/python3")
-                && !installed.iter().any(|folder| self.file.contains(folder)))
+            || (self.file.contains("/lib/python3") && !self.is_installed())
+    }
+
+    /// It comes with a package that was installed.
+    fn is_installed(&self) -> bool {
+        let folders = ["/site-packages/", "/dist-packages/"];
+        folders.iter().any(|folder| self.file.contains(folder))
     }
 
     /// Everything it may be called: by its module, and by its file, which a script's functions
@@ -266,6 +277,9 @@ mod tests {
             assert_eq!(fit(pattern, &of_site).is_some(), site, "{pattern}");
             assert_eq!(fit(pattern, &of_app).is_some(), app, "{pattern}");
         }
+        let own = naming(Some("app"), "main", "/srv/app.py");
+        assert!(fit("main", &of_app) < fit("main", &own));
+        assert_eq!(fit("cli.main", &of_app), Some(Fit::Part));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! in each of its threads that did not inherit one.
 
 use std::io;
+use std::sync::Arc;
 
 use memprof_common::watch::{WatchOffsets, Watched, Watches, frames, watched_flag};
 
-use super::{CHECK, Calls, Instant, Process, clock};
+use super::{CHECK, Calls, Chosen, Correction, Instant, Process, clock};
 use crate::bpf::Tables;
 use crate::python::Interpreter;
 use crate::python::functions::frame_specials;
@@ -98,27 +99,45 @@ impl Calls {
             }
         }
         let family = process.family;
-        let Some(mut watches) = tables.watches(pid) else {
+        let Some(slot) = clear(tables, pid, code) else {
             return;
         };
-        let mut slots = 0..watches.functions.len();
-        let Some(slot) = slots.find(|&slot| watches.functions[slot].code == code) else {
-            return;
-        };
-        watches.functions[slot] = Watched::default();
-        tables.set_watches(pid, &watches);
-        // Relatives that inherited the watchpoint keep it, and then so does this process.
-        let mut relatives = self.processes.values().filter(|one| one.family == family);
-        if relatives.nth(1).is_some() {
+        disarm(tables, pid, slot);
+        // Relatives that inherited the watchpoint and still have the function keep it, and then so
+        // does this process.
+        let has_it = |one: &Process| one.chosen.iter().any(|one| one.function.code == code);
+        let mut others = self.processes.iter().filter(|(other, _)| **other != pid);
+        if others.any(|(_, one)| one.family == family && has_it(one)) {
             return;
         }
         if let Some(points) = &mut self.points {
             points.close(family, code);
         }
-        let threads = Target::open(pid).and_then(|target| target.threads());
-        for tid in threads.unwrap_or_default() {
-            let armed = tables.armed(tid);
-            tables.set_armed(tid, armed & !(1 << slot));
+    }
+
+    /// The calls of this function are not watched any more in a process and its relatives, and
+    /// those that were are forgotten.
+    pub(super) fn release_of_family(&mut self, tables: &mut Tables, pid: u32, chosen: &Chosen) {
+        let code = chosen.function.code;
+        let Some(family) = self.processes.get(&pid).map(|process| process.family) else {
+            return;
+        };
+        if let Some(points) = &mut self.points {
+            points.close(family, code);
+        }
+        for (&pid, process) in &mut self.processes {
+            if process.family != family {
+                continue;
+            }
+            process.chosen.retain(|chosen| chosen.function.code != code);
+            self.corrections.push(Correction {
+                pid,
+                name: Arc::clone(&chosen.name),
+                instead: None,
+            });
+            if let Some(slot) = clear(tables, pid, code) {
+                disarm(tables, pid, slot);
+            }
         }
     }
 
@@ -131,6 +150,16 @@ impl Calls {
         let chosen = process.chosen.iter().map(|chosen| chosen.function.code);
         for code in chosen.collect::<Vec<u64>>() {
             self.check_one(tables, pid, code);
+        }
+    }
+
+    /// The same for its relatives too: a watchpoint that one of them still has is not free.
+    pub(super) fn check_family(&mut self, tables: &mut Tables, pid: u32) {
+        let family = self.processes.get(&pid).map(|process| process.family);
+        let relatives = self.processes.iter();
+        let relatives = relatives.filter(|(_, one)| Some(one.family) == family);
+        for pid in relatives.map(|(&pid, _)| pid).collect::<Vec<u32>>() {
+            self.check(tables, pid);
         }
     }
 
@@ -150,6 +179,24 @@ impl Calls {
             process.next_look = None;
             self.release(tables, pid, code);
         }
+    }
+}
+
+/// Takes a function from those that the kernel side knows of a process. Its place, if it had one.
+fn clear(tables: &mut Tables, pid: u32, code: u64) -> Option<usize> {
+    let mut watches = tables.watches(pid)?;
+    let slot = watches.functions.iter().position(|one| one.code == code)?;
+    watches.functions[slot] = Watched::default();
+    tables.set_watches(pid, &watches);
+    Some(slot)
+}
+
+/// No thread of a process has this watchpoint any more.
+fn disarm(tables: &mut Tables, pid: u32, slot: usize) {
+    let threads = Target::open(pid).and_then(|target| target.threads());
+    for tid in threads.unwrap_or_default() {
+        let armed = tables.armed(tid);
+        tables.set_armed(tid, armed & !(1 << slot));
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod answers;
 mod arm;
+mod choose;
 mod definitions;
 mod look;
 mod open;
@@ -33,9 +34,6 @@ use look::{Look, Looked};
 use open::{Clearing, OpenCalls};
 use sampled::Sampled;
 use says::Says;
-
-/// Functions that one name may mean in a process; a name that means more was a mistake.
-const MOST_MATCHES: usize = 100;
 
 /// For so long after an interpreter was found a name that is missing is looked for all the time:
 /// a program defines its functions and calls them at once.
@@ -81,6 +79,14 @@ struct Process {
     family: u32,
 }
 
+/// What is wrong in the marks so far: the name of a function of a process.
+pub struct Correction {
+    pub pid: u32,
+    pub name: Arc<str>,
+    /// What it is called; None: it was not meant, and its calls are to be forgotten.
+    pub instead: Option<Arc<str>>,
+}
+
 /// The functions that were asked for, in all processes.
 pub struct Calls {
     patterns: Vec<Pattern>,
@@ -96,6 +102,7 @@ pub struct Calls {
     /// No older process is looked at before.
     pause_until: Instant,
     sampled: Sampled,
+    corrections: Vec<Correction>,
     says: Says,
 }
 
@@ -122,14 +129,15 @@ impl Calls {
             unseen: HashSet::new(),
             pause_until: Instant::now(),
             sampled: Sampled::default(),
+            corrections: Vec::new(),
             says: Says::default(),
         }
     }
 
-    /// An interpreter was found in this process.
+    /// An interpreter was found in this process; it may have been before, and then it is the same
+    /// one with more known of it (greenlet was imported).
     pub fn found(&mut self, pid: u32) {
-        if !self.patterns.is_empty() {
-            self.forget_functions(pid);
+        if !self.patterns.is_empty() && !self.processes.contains_key(&pid) {
             self.unseen.insert(pid);
         }
     }
@@ -337,64 +345,6 @@ impl Calls {
         self.choose(tables, looked.pid, looked.fresh)
     }
 
-    /// Has the calls of those of these functions watched that a name means.
-    fn choose(&mut self, tables: &mut Tables, pid: u32, fresh: Vec<FoundFunction>) -> Result<()> {
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return Ok(());
-        };
-        let mut changed = false;
-        for function in fresh {
-            let fits = self.patterns.iter().enumerate();
-            let fits = fits.filter_map(|(at, one)| Some((at, one.fit(&function.naming)?)));
-            let fits = fits.filter(|(at, _)| !process.refused.contains(at));
-            let Some((pattern, fit)) = fits.max_by_key(|(_, fit)| *fit) else {
-                continue;
-            };
-            let known = |chosen: &&mut Chosen| chosen.function.code == function.code;
-            let name = Arc::from(function.naming.display());
-            match process.chosen.iter_mut().find(known) {
-                Some(chosen) if function.naming.says_less_than(&chosen.function.naming) => {}
-                // Its name is known better now.
-                Some(chosen) => {
-                    (chosen.name, chosen.fit, chosen.function) = (name, fit, function);
-                }
-                None => {
-                    changed = true;
-                    process.chosen.push(Chosen {
-                        function,
-                        name,
-                        pattern,
-                        fit,
-                        armed_ns: None,
-                    });
-                }
-            }
-        }
-        if !changed {
-            return Ok(());
-        }
-        only_whole_names(&mut process.chosen);
-        for (index, pattern) in self.patterns.iter().enumerate() {
-            let meant = process
-                .chosen
-                .iter()
-                .filter(|chosen| chosen.pattern == index);
-            let names: Vec<&str> = meant.map(|chosen| &*chosen.name).collect();
-            if names.len() > MOST_MATCHES {
-                let refusal = says::too_many(pattern, pid, &names);
-                process.refused.push(index);
-                process.chosen.retain(|chosen| chosen.pattern != index);
-                return Err(refusal);
-            }
-        }
-        // In the order in which they were asked for.
-        process
-            .chosen
-            .sort_by_key(|chosen| (chosen.armed_ns.is_none(), chosen.pattern));
-        self.arm(tables, pid);
-        Ok(())
-    }
-
     /// Takes one hit of a watchpoint; hands on the begins and ends that it means.
     pub fn take(&mut self, hit: &Mark, mut each: impl FnMut(&Mark, &Arc<str>)) {
         let Some(process) = self.processes.get_mut(&hit.header.pid) else {
@@ -427,12 +377,15 @@ impl Calls {
         frames: impl Iterator<Item = (&'a str, &'a str, u32)>,
         each: impl FnMut(&Mark, &Arc<str>),
     ) {
-        self.sampled.seen(thread, time_ns, stack, frames, each);
+        let name = |file: &str, line| sampled_name(&self.processes, thread.0, file, line);
+        self.sampled
+            .seen(thread, time_ns, stack, frames, name, each);
     }
 
     /// What was seen of a process ends when it was last seen.
     pub fn last_seen(&mut self, pid: Option<u32>, each: impl FnMut(&Mark, &Arc<str>)) {
-        self.sampled.end(pid, each);
+        let name = |pid, file: &str, line| sampled_name(&self.processes, pid, file, line);
+        self.sampled.end(pid, name, each);
     }
 
     /// True when some functions are marked by stacks.
@@ -444,6 +397,11 @@ impl Calls {
     pub fn stop(&mut self) {
         self.points = None;
         self.answers = None;
+    }
+
+    /// What was wrong in the marks so far.
+    pub fn take_corrections(&mut self) -> Vec<Correction> {
+        std::mem::take(&mut self.corrections)
     }
 
     /// What is to be told now.
@@ -460,12 +418,16 @@ impl Calls {
     }
 }
 
-/// A name that is the whole of some function's means no other.
-fn only_whole_names(chosen: &mut Vec<Chosen>) {
-    let whole: HashSet<usize> = chosen
-        .iter()
-        .filter(|chosen| chosen.fit == Fit::Whole)
-        .map(|chosen| chosen.pattern)
-        .collect();
-    chosen.retain(|chosen| chosen.fit == Fit::Whole || !whole.contains(&chosen.pattern));
+/// What a process calls the function at this line of a file, if it is to be marked by stacks.
+fn sampled_name(
+    processes: &HashMap<u32, Process>,
+    pid: u32,
+    file: &str,
+    first_line: u32,
+) -> Option<Arc<str>> {
+    let found = processes.get(&pid)?.chosen.iter().find(|one| {
+        let function = &one.function;
+        function.naming.file == file && function.first_line == first_line && one.armed_ns.is_none()
+    });
+    found.map(|one| Arc::clone(&one.name))
 }

@@ -11,9 +11,8 @@ use super::Chosen;
 /// Lanes of these marks: none is the address of a datastack, or of a generator.
 const LANE: u64 = 1 << 62;
 
-/// A function to be marked so.
+/// A function to be marked so. What it is called is for each process to say.
 struct Function {
-    name: Arc<str>,
     /// The last part of its qualified name: all that 3.10 and older have in a code object.
     bare: String,
     qualname: String,
@@ -43,16 +42,19 @@ impl Sampled {
     /// Marks this function too.
     pub fn add(&mut self, chosen: &Chosen) {
         let naming = &chosen.function.naming;
-        if self.functions.iter().any(|one| one.name == chosen.name) {
+        let first_line = chosen.function.first_line;
+        let bare = naming.qualname.rsplit('.').next().unwrap_or_default();
+        let is_it = |one: &Function| {
+            (one.first_line, &*one.bare, &one.file) == (first_line, bare, &naming.file)
+        };
+        if self.functions.iter().any(is_it) {
             return;
         }
-        let bare = naming.qualname.rsplit('.').next().unwrap_or_default();
         self.functions.push(Function {
-            name: Arc::clone(&chosen.name),
             bare: bare.to_owned(),
             qualname: naming.qualname.clone(),
             file: naming.file.clone(),
-            first_line: chosen.function.first_line,
+            first_line,
         });
         self.stacks.clear();
     }
@@ -62,13 +64,15 @@ impl Sampled {
         self.functions.is_empty()
     }
 
-    /// A thread was seen with this stack.
+    /// A thread was seen with this stack. `name`: what its process calls the function at this line
+    /// of a file; None: it has none such, or watches it.
     pub fn seen<'a>(
         &mut self,
         thread: (u32, u32),
         time_ns: u64,
         stack: u32,
         frames: impl Iterator<Item = (&'a str, &'a str, u32)>,
+        name: impl Fn(&str, u32) -> Option<Arc<str>>,
         mut each: impl FnMut(&Mark, &Arc<str>),
     ) {
         let functions = match self.stacks.get(&stack) {
@@ -79,13 +83,16 @@ impl Sampled {
                 functions
             }
         };
+        let name = |index: usize| {
+            let function = self.functions.get(index)?;
+            name(&function.file, function.first_line)
+        };
         let last = self.threads.entry(thread).or_default();
         let same = last.functions.iter().zip(functions.iter());
         let same = same.take_while(|(before, now)| before == now).count();
         let mut mark = |op, index: usize, time_ns| {
-            if let Some(function) = self.functions.get(index) {
-                let key = index as u64 + 1;
-                each(&mark(thread, op, key, time_ns), &function.name);
+            if let Some(name) = name(index) {
+                each(&mark(thread, op, index as u64 + 1, time_ns), &name);
             }
         };
         for &ended in last.functions[same..].iter().rev() {
@@ -97,19 +104,23 @@ impl Sampled {
         *last = Seen { functions, time_ns };
     }
 
-    /// Ends what was seen of a process, or of all, when it was last seen.
-    pub fn end(&mut self, pid: Option<u32>, mut each: impl FnMut(&Mark, &Arc<str>)) {
+    /// Ends what was seen of a process, or of all, when it was last seen. `name`: as above, by pid.
+    pub fn end(
+        &mut self,
+        pid: Option<u32>,
+        name: impl Fn(u32, &str, u32) -> Option<Arc<str>>,
+        mut each: impl FnMut(&Mark, &Arc<str>),
+    ) {
         for (&thread, seen) in &mut self.threads {
             if pid.is_some_and(|pid| pid != thread.0) {
                 continue;
             }
             for &index in seen.functions.iter().rev() {
-                if let Some(function) = self.functions.get(index) {
+                let function = self.functions.get(index);
+                let name = function.and_then(|one| name(thread.0, &one.file, one.first_line));
+                if let Some(name) = name {
                     let key = index as u64 + 1;
-                    each(
-                        &mark(thread, mark_op::END, key, seen.time_ns),
-                        &function.name,
-                    );
+                    each(&mark(thread, mark_op::END, key, seen.time_ns), &name);
                 }
             }
         }

@@ -45,6 +45,28 @@ impl Says {
         }
     }
 
+    /// The function with this name is better called otherwise.
+    pub fn renamed(&mut self, name: &str, chosen: &Chosen) {
+        for names in self.sampled.values_mut() {
+            if names.remove(&*terminal(name)) {
+                names.insert(terminal(&chosen.name).into_owned());
+            }
+        }
+    }
+
+    /// A function is not marked any more: the name fits another one better.
+    pub fn outdone(&mut self, chosen: &Chosen) {
+        let name = terminal(&chosen.name);
+        for names in self.sampled.values_mut() {
+            names.remove(&*name);
+        }
+        if chosen.armed_ns.is_some() {
+            self.tell(format!(
+                "{name} is not marked any more: a function that the name fits better was found"
+            ));
+        }
+    }
+
     /// A function is marked by stacks; `error` is why.
     pub fn sampled(&mut self, chosen: &Chosen, error: Option<&io::Error>) {
         self.matched.insert(chosen.pattern);
@@ -83,7 +105,7 @@ impl Says {
 
     /// What is to be told at the end, of names that meant nothing too.
     pub fn into_warnings(mut self, patterns: &[Pattern]) -> Vec<String> {
-        for (why, names) in &self.sampled {
+        for (why, names) in self.sampled.iter().filter(|(_, names)| !names.is_empty()) {
             let listed: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
             let more = match names.len().saturating_sub(LISTED) {
                 0 => String::new(),

@@ -31,8 +31,12 @@ impl Collector {
     /// Does what is due to find the functions to mark; returns what is to be told.
     pub fn look_for_functions(&mut self) -> Result<Vec<String>> {
         let detector = self.detections.detector();
-        self.calls.look(&mut self.tables, detector)?;
-        Ok(self.calls.news())
+        let result = self.calls.look(&mut self.tables, detector);
+        for wrong in self.calls.take_corrections() {
+            let instead = wrong.instead.as_ref();
+            self.model.correct_marks(wrong.pid, &wrong.name, instead);
+        }
+        result.map(|()| self.calls.news())
     }
 
     /// No call is marked any more.
