@@ -195,3 +195,27 @@ fn workers_that_are_alike_have_no_outlier() {
     pair.processes[2].role = "x".to_owned();
     assert!(!verdict(&pair).contains("median"));
 }
+
+#[test]
+fn of_very_many_processes_those_that_live_or_made_most_have_a_row() {
+    let exited = |pid| Process {
+        exited: true,
+        ..process(pid, 10, "one request")
+    };
+    let mut processes = vec![process(10, 1, "server")];
+    processes.extend((11..1011).map(exited));
+    let owners = (1..1001).map(|index| owner(index, 1, if index == 500 { MIB } else { KIB }, 0));
+    let profile = profile(processes, owners.collect());
+    let text = report::text(&profile, &ReportOptions::default());
+    let table = text.split("\n\n").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows.len(), 1 + 50 + 1, "{table}");
+    assert!(rows[1].starts_with(" 10 "), "{table}");
+    assert!(rows.iter().any(|row| row.starts_with("510 ")), "{table}");
+    assert_eq!(
+        rows[51],
+        "and 951 processes that made 951.0 KiB resident: report --json has all of them"
+    );
+    let json = report::json(&profile, &ReportOptions::default());
+    assert_eq!(json["processes"].as_array().unwrap().len(), 1001);
+}
