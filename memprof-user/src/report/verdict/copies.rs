@@ -29,11 +29,15 @@ pub fn after_fork(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     )];
     let functions = by_function(profile);
     if !functions.is_empty() {
-        lines.push("Most of it was written by:".to_owned());
+        lines.push("The largest parts were written by:".to_owned());
     }
     lines.extend(functions.iter().take(ROWS).map(|(key, writes)| {
         let processes = count(writes.processes.len(), "process", "processes");
-        format!("  {} in {processes} {}", size(writes.bytes), function(*key))
+        format!(
+            "  {} {}, in {processes}",
+            size(writes.bytes),
+            function(*key)
+        )
     }));
     if by_reading(profile) >= (cow / 2).max(WORTH_ADVICE_BYTES) {
         lines.push(
