@@ -67,7 +67,10 @@ pub fn kernel(tally: &Tally<'_>) -> Option<String> {
 /// Whoever is neither a Python function nor the kernel for one.
 pub fn outside(tally: &Tally<'_>) -> Option<String> {
     let rows = [
-        (Kind::Interpreter, "by the interpreter itself (start-up)"),
+        (
+            Kind::Interpreter,
+            "by the interpreter itself (start-up, threads that begin or end)",
+        ),
         (Kind::NotPython, "by programs that are not Python"),
         (
             Kind::OtherProcess,
