@@ -163,6 +163,15 @@ fn only_copies() -> Profile {
     profile(vec![process(7, 1, "app"), child], vec![copies])
 }
 
+/// Its master is not traced.
+fn lone_worker() -> Profile {
+    let copies = Owner {
+        cow: 20 * MIB,
+        ..owner(0, 2, 0, 0)
+    };
+    profile(vec![process(8, 7, "app")], vec![copies])
+}
+
 #[test]
 fn every_run_has_its_verdict() {
     let cases = [
@@ -171,6 +180,7 @@ fn every_run_has_its_verdict() {
         ("not Python", not_python()),
         ("exited", exited()),
         ("only copies", only_copies()),
+        ("lone worker", lone_worker()),
         ("gunicorn", support::gunicorn()),
     ];
     let mut text = String::new();
