@@ -138,10 +138,12 @@ fn not_python() -> Profile {
         ..owner(0, u32::from(row.0 == Cause::Python), mib * MIB, 0)
     });
     let mut owners: Vec<Owner> = owners.collect();
-    owners.push(Owner {
-        process: 1,
-        ..owners[2]
-    });
+    for shared in [0, 2] {
+        owners.push(Owner {
+            process: 1,
+            ..owners[shared]
+        });
+    }
     profile(vec![process(7, 1, "app"), process(8, 7, "app")], owners)
 }
 

@@ -28,7 +28,7 @@ pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     lines.extend(copies::after_fork(profile, tally));
     lines.extend(processes::outliers(profile, tally));
     lines.extend(processes::together(profile));
-    lines.extend(origins::files(tally));
+    lines.extend(origins::files(profile, tally));
     lines.extend(origins::shared_memory(profile, tally));
     lines.extend(origins::kernel(tally));
     lines.extend(origins::outside(tally));
