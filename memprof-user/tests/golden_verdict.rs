@@ -138,10 +138,12 @@ fn not_python() -> Profile {
         ..owner(0, u32::from(row.0 == Cause::Python), mib * MIB, 0)
     });
     let mut owners: Vec<Owner> = owners.collect();
-    owners.push(Owner {
-        process: 1,
-        ..owners[2]
-    });
+    for shared in [0, 2] {
+        owners.push(Owner {
+            process: 1,
+            ..owners[shared]
+        });
+    }
     profile(vec![process(7, 1, "app"), process(8, 7, "app")], owners)
 }
 
@@ -163,6 +165,15 @@ fn only_copies() -> Profile {
     profile(vec![process(7, 1, "app"), child], vec![copies])
 }
 
+/// Its master is not traced.
+fn lone_worker() -> Profile {
+    let copies = Owner {
+        cow: 20 * MIB,
+        ..owner(0, 2, 0, 0)
+    };
+    profile(vec![process(8, 7, "app")], vec![copies])
+}
+
 #[test]
 fn every_run_has_its_verdict() {
     let cases = [
@@ -171,6 +182,7 @@ fn every_run_has_its_verdict() {
         ("not Python", not_python()),
         ("exited", exited()),
         ("only copies", only_copies()),
+        ("lone worker", lone_worker()),
         ("gunicorn", support::gunicorn()),
     ];
     let mut text = String::new();
@@ -194,4 +206,28 @@ fn workers_that_are_alike_have_no_outlier() {
     pair.processes[1].role = "x".to_owned();
     pair.processes[2].role = "x".to_owned();
     assert!(!verdict(&pair).contains("median"));
+}
+
+#[test]
+fn of_very_many_processes_those_that_live_or_made_most_have_a_row() {
+    let exited = |pid| Process {
+        exited: true,
+        ..process(pid, 10, "one request")
+    };
+    let mut processes = vec![process(10, 1, "server")];
+    processes.extend((11..1011).map(exited));
+    let owners = (1..1001).map(|index| owner(index, 1, if index == 500 { MIB } else { KIB }, 0));
+    let profile = profile(processes, owners.collect());
+    let text = report::text(&profile, &ReportOptions::default());
+    let table = text.split("\n\n").nth(1).unwrap();
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows.len(), 1 + 50 + 1, "{table}");
+    assert!(rows[1].starts_with(" 10 "), "{table}");
+    assert!(rows.iter().any(|row| row.starts_with("510 ")), "{table}");
+    assert_eq!(
+        rows[51],
+        "and 951 processes that made 951.0 KiB resident: report --json has all of them"
+    );
+    let json = report::json(&profile, &ReportOptions::default());
+    assert_eq!(json["processes"].as_array().unwrap().len(), 1001);
 }

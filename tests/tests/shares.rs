@@ -83,6 +83,54 @@ fn what_a_child_copies_during_the_attach_is_not_its_parents() {
     assert_eq!(row.cow, shared * PAGE, "{row:?} of {process:?}");
 }
 
+/// Who shares with it is not traced: a worker is attached to, and its master is not.
+#[test]
+fn a_worker_that_is_traced_alone_copies_what_its_master_has() {
+    worker(|_| Vec::new());
+}
+
+#[test]
+fn a_worker_that_is_named_before_its_master_copies_what_both_have() {
+    worker(|master| vec!["-p".to_owned(), master.to_string()]);
+}
+
+/// Attaches to a worker, with these options more, and lets it write what its master had loaded.
+fn worker(options: impl Fn(u32) -> Vec<String>) {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter("3.11")) else {
+        return;
+    };
+    let (ready, go) = (
+        Gate::new(session.dir(), "ready"),
+        Gate::new(session.dir(), "go"),
+    );
+    let mut command = Command::new(python);
+    command
+        .arg(workload("lone_worker.py"))
+        .args([ready.path(), go.path()]);
+    let master = Program::start(&mut command);
+    let worker: u32 = ready.wait().parse().expect("the worker's pid");
+    let options = options(master.pid());
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let tracer = session.attach(worker, &options);
+    go.open();
+    let ended = master.finish().expect_code(0);
+    tracer.finish().expect_code(0);
+    let report = session.report();
+    report.assert_nothing_lost();
+    let report = session.report_of(worker);
+    let truth = truth::parse::<Worker>(&ended.stdout)[0].truth["unshare"];
+    assert!(truth > 16 * MIB, "the program unshares: {truth}");
+    let row = report.function("unshare", "lone_worker.py");
+    COW.check("cow of unshare", row.cow, truth);
+    // What it had alone by then is no copy.
+    if let Some(again) = report.find("unshare_again", "lone_worker.py") {
+        assert!(again.cow <= 64 * KIB, "{again:?}");
+    }
+}
+
 fn copies(version: &str) {
     let Some(session) = Session::open() else {
         return;

@@ -268,7 +268,7 @@ pub struct ReportArgs {
     /// By which bytes rows are ranked
     #[arg(long, value_enum, default_value_t = ViewArg::Net)]
     pub view: ViewArg,
-    /// Rows of each table
+    /// Rows of each ranked table [default: 20; with --json all]
     #[arg(short = 'n', value_name = "ROWS")]
     pub rows: Option<usize>,
     /// Only this process

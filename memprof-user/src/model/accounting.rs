@@ -323,6 +323,14 @@ impl Model {
         }
     }
 
+    /// The rest of what the process had before the attach, it shares with its parent, which is not
+    /// traced: a write to it is taken for a copy.
+    pub fn shares_with_untraced_parent(&mut self, pid: u32) {
+        if let Some(process) = self.processes.live_mut(pid) {
+            process.shares_with_untraced_parent();
+        }
+    }
+
     /// RSS as read just now. `ahead_bytes`: growth that is in the reading and whose record has not
     /// come yet (the pending range of the kernel side).
     pub fn set_rss(&mut self, pid: u32, rss_bytes: u64, ahead_bytes: u64) {

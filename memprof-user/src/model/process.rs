@@ -18,7 +18,7 @@ use super::mapped::Mapped;
 use super::profile::{self, ByPageKind, PageKind};
 use super::ranges::Ranges;
 use super::requests::Requests;
-use super::residency::{Cut, Released, Residency};
+use super::residency::{BEFORE_ATTACH, Cut, Released, Residency};
 
 /// Where a process stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct Process {
     borrows: bool,
     /// The page tables have not been asked since the fork that made it.
     just_forked: bool,
+    /// It shares pages with a parent that is not traced.
+    has_untraced_parent: bool,
     /// Where the page tables are to be asked.
     dirty: Ranges,
     /// Where records have told of something since the page tables were asked last: what a look
@@ -121,6 +123,7 @@ impl Process {
             last_reading: None,
             borrows: false,
             just_forked: false,
+            has_untraced_parent: false,
             dirty: Ranges::default(),
             touched: Ranges::default(),
             released: Default::default(),
@@ -189,6 +192,11 @@ impl Process {
         self.space.unshare(range, |_, _| false);
     }
 
+    /// What it had before the attach and not alone, it shares with its parent, which is not traced.
+    pub fn shares_with_untraced_parent(&mut self) {
+        self.has_untraced_parent = true;
+    }
+
     /// The address space that it asked for.
     pub fn mapped(&self) -> &Mapped {
         &self.mapped
@@ -227,7 +235,13 @@ impl Process {
     /// The range was written: this process's alone from now on. Returns the bytes that one of
     /// `relatives` had too until now.
     pub fn unshare(&mut self, range: Range<u64>, relatives: &[Residency]) -> u64 {
-        shared_in(&mut self.space, range, relatives)
+        shared_in(&mut self.space, range, relatives, self.has_untraced_parent)
+    }
+
+    /// What [`Process::unshare`] is going to return.
+    pub fn shared_bytes(&self, range: Range<u64>, relatives: &[Residency]) -> u64 {
+        let mut space = self.space();
+        shared_in(&mut space, range, relatives, self.has_untraced_parent)
     }
 
     /// Number in the run.
@@ -356,6 +370,7 @@ impl Process {
         self.phase = Phase::Running;
         self.borrows = false;
         self.just_forked = false;
+        self.has_untraced_parent = false;
         self.taken.clear();
         self.touched.clear();
         self.doubt_all();
@@ -439,12 +454,19 @@ impl Process {
     }
 }
 
-/// Makes a range of `space` its own; the bytes that one of `relatives` had too until then.
-pub fn shared_in(space: &mut Residency, range: Range<u64>, relatives: &[Residency]) -> u64 {
+/// Makes a range of `space` its own; the bytes that one of `relatives` had too until then, or, with
+/// `has_untraced_parent`, that were there and shared before the attach.
+fn shared_in(
+    space: &mut Residency,
+    range: Range<u64>,
+    relatives: &[Residency],
+    has_untraced_parent: bool,
+) -> u64 {
     space.unshare(range, |address, claim| match claim {
         Some((owner, version)) => {
             let has = |other: &Residency| other.version_at(address) == Some(version);
-            owner.kind() == PageKind::Anon && relatives.iter().any(has)
+            let parent_has = has_untraced_parent && version == BEFORE_ATTACH;
+            owner.kind() == PageKind::Anon && (parent_has || relatives.iter().any(has))
         }
         // It was protected, so somebody had it too; nobody knows who.
         None => !relatives.is_empty(),

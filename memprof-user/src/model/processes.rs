@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::ledger::{Ledger, OwnerId};
-use super::process::{Process, shared_in};
+use super::process::Process;
 use super::profile;
 use super::residency::Residency;
 
@@ -82,8 +82,7 @@ impl Processes {
         let Some(&slot) = self.live.get(&pid) else {
             return 0;
         };
-        let mut space = self.all[slot].space();
-        shared_in(&mut space, range, &self.relatives(slot))
+        self.all[slot].shared_bytes(range, &self.relatives(slot))
     }
 
     /// A process wrote a range of protected pages, because of `owner`: what a living relative (it

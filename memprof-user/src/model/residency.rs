@@ -26,7 +26,7 @@ pub const FAULT_AROUND_BYTES: u64 = 64 << 10;
 
 /// [`Claim::version`] of pages that were there before the attach: whether relatives share them is
 /// told by whether they have them too.
-const BEFORE_ATTACH: u64 = 0;
+pub const BEFORE_ATTACH: u64 = 0;
 
 /// What is known about a page. Pages with equal claims coalesce, so a further answer ("who mapped
 /// it", "who holds it") is a further field here and nothing else.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::columns::{Column, Table, keep_end};
-use super::human::size;
+use super::human::{count, size};
 use super::kinds::{FileRow, KindRow};
 use super::mapped;
 use super::tally::{Amounts, FunctionKey, LineKey, Place, Tally, by_own};
@@ -16,6 +16,8 @@ use crate::sink::{Kind, View, clock, escape, loss_line};
 const CLOSING_ROWS: usize = 10;
 /// Files shown below the file-backed pages, and below the shared memory.
 const FILE_ROWS: usize = 5;
+/// Rows of the table of processes: a program that forks for each request has thousands.
+const PROCESS_ROWS: usize = 50;
 /// Cells for a function's name or a role.
 const NAME_CELLS: usize = 40;
 /// Cells for a path with its line.
@@ -41,7 +43,7 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
             clock::utc(profile.started_epoch_s),
             profile.duration_s
         ),
-        processes(profile, &tally),
+        processes(profile, &tally, rows.max(PROCESS_ROWS)),
     ];
     let went = tally.kinds.iter().any(|row| !row.amounts.is_zero());
     if went || tally.before_attach[0].sum() > 0 {
@@ -84,7 +86,16 @@ pub fn text(profile: &Profile, options: &ReportOptions) -> String {
     sections.join("\n")
 }
 
-fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
+/// Of more than `rows`: those that live, then those that made most.
+fn processes(profile: &Profile, tally: &Tally<'_>, rows: usize) -> String {
+    let mut ranked: Vec<usize> = (0..profile.processes.len()).collect();
+    ranked.sort_by_key(|&index| {
+        let (amounts, _) = &tally.processes[index];
+        let made = amounts.gross.saturating_add(amounts.cow);
+        (profile.processes[index].exited, Reverse(made))
+    });
+    let left_out = ranked.split_off(rows.min(ranked.len()));
+    ranked.sort_unstable();
     let mut table = Table::new(&[
         ("PID", Column::Number),
         ("PYTHON", Column::Name(NAME_CELLS)),
@@ -100,7 +111,8 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
         ("INHERITED", Column::Number),
         ("ROLE", Column::Name(NAME_CELLS)),
     ]);
-    for (process, (amounts, _)) in profile.processes.iter().zip(&tally.processes) {
+    for index in ranked {
+        let (process, (amounts, _)) = (&profile.processes[index], &tally.processes[index]);
         let exited = if process.exited { " [exited]" } else { "" };
         table.row(vec![
             process.pid.to_string(),
@@ -118,7 +130,16 @@ fn processes(profile: &Profile, tally: &Tally<'_>) -> String {
             format!("{}{exited}", process.role),
         ]);
     }
-    table.render()
+    let mut text = table.render();
+    if !left_out.is_empty() {
+        let gross = left_out.iter().map(|&index| tally.processes[index].0.gross);
+        text += &format!(
+            "and {} that made {} resident: report --json has all of them\n",
+            count(left_out.len(), "process", "processes"),
+            size(gross.fold(0, u64::saturating_add)),
+        );
+    }
+    text
 }
 
 /// What became of every byte: by kind, the largest files below theirs.

@@ -22,13 +22,13 @@ const WORTH_ADVICE_BYTES: u64 = 1 << 20;
 /// The sentences on the result, one a line; some have rows below them, indented.
 pub fn sentences(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     let mut lines = growth(profile, tally);
-    lines.extend(functions::live(tally));
+    lines.extend(functions::live(tally, ended(profile, tally)));
     lines.extend(functions::churn(tally));
     lines.extend(mapped::sentence(tally));
     lines.extend(copies::after_fork(profile, tally));
     lines.extend(processes::outliers(profile, tally));
     lines.extend(processes::together(profile));
-    lines.extend(origins::files(tally));
+    lines.extend(origins::files(profile, tally));
     lines.extend(origins::shared_memory(profile, tally));
     lines.extend(origins::kernel(tally));
     lines.extend(origins::outside(tally));
@@ -43,11 +43,6 @@ fn growth(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     if growth == 0 {
         return vec!["Nothing became resident during the trace.".to_owned()];
     }
-    // What a process had at its end is its net: the trace went on without it.
-    let ended = match net_of_exited(profile, tally) {
-        0 => "",
-        _ => ", or was when its process ended",
-    };
     vec![
         format!(
             "In {:.1} s, {} made {} resident.",
@@ -56,15 +51,24 @@ fn growth(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
             size(growth)
         ),
         format!(
-            "Of this, {} was given back and {} is still resident{ended}.",
+            "Of this, {} was given back and {} is still resident{}.",
             part(tally.amounts.freed, growth),
             part(tally.amounts.net, growth),
+            ended(profile, tally)
         ),
         format!(
             "Python stacks made {} of it resident.",
             part(tally.accounting.python, growth)
         ),
     ]
+}
+
+/// What a process had at its end is its net: the trace went on without it.
+fn ended(profile: &Profile, tally: &Tally<'_>) -> &'static str {
+    match net_of_exited(profile, tally) {
+        0 => "",
+        _ => ", or was when its process ended",
+    }
 }
 
 fn net_of_exited(profile: &Profile, tally: &Tally<'_>) -> u64 {

@@ -23,9 +23,14 @@ enum Finding {
 
 /// Attaches to `pids` and, with `follow`, to all their descendants. Returns a phrase for people.
 pub fn attach(collector: &mut Collector, pids: &[u32], follow: bool) -> Result<String> {
-    let mut findings = Vec::new();
+    let mut targets = Vec::new();
     for &pid in pids {
-        existing(pid)?;
+        targets.push(existing(pid)?);
+    }
+    // Parents come before their children, which then are known as such: they share pages.
+    targets.sort_by_key(|target| target.start_ticks);
+    let mut findings = Vec::new();
+    for Target { pid, .. } in targets {
         let finding = enter(collector, pid)?;
         findings.push((pid, finding));
     }

@@ -18,12 +18,12 @@ use super::{Ending, Outcome, clock};
 use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
 use crate::error::Result;
-use crate::model::{Attach, Model, PageKind, Profile, Stack, StackIndex};
+use crate::model::{Attach, Model, Profile, Stack, StackIndex};
 use crate::python::{Interpreter, LiveCode, Symbols};
-use crate::target::pagemap::{self, Sole};
-use crate::target::{Mappings, Pagemap, Rss, Target, children, is_on_tmpfs, resident_bytes};
+use crate::target::{Rss, Target, resident_bytes};
 
 mod adoption;
+mod before_attach;
 mod functions;
 mod mark_names;
 mod native;
@@ -166,45 +166,6 @@ impl Collector {
             self.tables.add_thread(pid, tid)?;
         }
         Ok(())
-    }
-
-    /// Notes what a process that was just entered has resident. What grows meanwhile has a record
-    /// too, and the record wins. Without the page tables (no privilege, gone) nothing is noted.
-    pub fn look_before_attach(&mut self, pid: u32) {
-        let read_ns = clock::monotonic_ns();
-        let Ok(mappings) = Mappings::read(pid) else {
-            return;
-        };
-        self.files.attach(pid, &mappings, read_ns);
-        if let Some(natives) = &mut self.natives {
-            natives.attach(pid, &mappings, read_ns);
-        }
-        let Ok(mut pages) = Pagemap::open(pid) else {
-            return;
-        };
-        let model = &mut self.model;
-        let mut anon = Vec::new();
-        // An error: the process has gone in the middle; its end is told by a record.
-        let _ = pages.address_space(&mappings, &[pagemap::EVERYWHERE], |mapping, run| {
-            let kind = match run.kind {
-                pagemap::PageKind::Anon => PageKind::Anon,
-                pagemap::PageKind::File if is_on_tmpfs(pid, mapping) => PageKind::Shmem,
-                pagemap::PageKind::File => PageKind::File,
-                _ => return,
-            };
-            if kind == PageKind::Anon {
-                anon.push(run.start..run.end);
-            }
-            model.was_resident(pid, run.start..run.end, kind);
-        });
-        let parent = model.process(pid).map(|process| process.ppid);
-        let has_relatives = parent.is_some_and(|parent| model.process(parent).is_some())
-            || !children(pid).is_empty();
-        if has_relatives && let Ok(mut sole) = Sole::open(pid) {
-            for range in anon {
-                let _ = sole.pages(range, |alone| model.was_alone(pid, alone));
-            }
-        }
     }
 
     /// What is believed now, as JSON.

@@ -447,11 +447,37 @@ pub fn forward_signals(pid: u32) -> Result<()> {
 
 /// A pid that exists, or the error for the user.
 pub fn existing(pid: u32) -> Result<Target> {
-    Target::open(pid).map_err(|e| {
-        Error::failed(
-            format!("there is no process {pid}"),
-            e,
-            "find the pid: pgrep -af python",
-        )
-    })
+    let hint = "find the pid: pgrep -af python";
+    let target = Target::open(pid)
+        .map_err(|e| Error::failed(format!("there is no process {pid}"), e, hint))?;
+    match target.is_alive() {
+        true => Ok(target),
+        false => Err(Error::failed(
+            format!("process {pid} has ended"),
+            "it is a zombie: its parent has not asked for its exit code yet",
+            hint,
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zombie_is_told_as_what_it_is() {
+        let mut child = std::process::Command::new("true")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The pipe's end is the last that a process closes before it is a zombie, but for a moment.
+        let mut out = child.stdout.take().unwrap();
+        std::io::Read::read_to_end(&mut out, &mut Vec::new()).unwrap();
+        while Target::open(child.id()).unwrap().is_alive() {
+            std::thread::yield_now();
+        }
+        let error = existing(child.id()).unwrap_err().to_string();
+        assert!(error.contains("has ended"), "{error}");
+        child.wait().unwrap();
+    }
 }

@@ -35,6 +35,8 @@ struct Stat {
     state: u8,
     ppid: u32,
     start_ticks: u64,
+    /// Where its program's first stack begins; 0 when that is not told.
+    stack_start: u64,
 }
 
 impl Target {
@@ -57,6 +59,14 @@ impl Target {
     /// Pid of its parent.
     pub fn ppid(&self) -> io::Result<u32> {
         Ok(stat(self.pid)?.ppid)
+    }
+
+    /// True when it was forked from its present parent and neither of both has executed a program
+    /// since: each exec puts the stack at an address of its own.
+    pub fn is_copy_of_parent(&self) -> io::Result<bool> {
+        let own = stat(self.pid)?;
+        let parent = stat(own.ppid)?;
+        Ok(own.stack_start != 0 && own.stack_start == parent.stack_start)
     }
 
     /// The file it executes. Fails for kernel threads and zombies.
@@ -107,10 +117,13 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let ppid = fields.next()?.parse().ok()?;
     // Field 22 of proc_pid_stat(5); state is 3, ppid 4, so 17 lie between.
     let start_ticks = fields.nth(17)?.parse().ok()?;
+    // Field 28, of which 5 lie before.
+    let stack_start = fields.nth(5)?.parse().ok()?;
     Some(Stat {
         state,
         ppid,
         start_ticks,
+        stack_start,
     })
 }
 
@@ -335,8 +348,9 @@ mod tests {
 
     #[test]
     fn stat_counts_from_the_last_parenthesis() {
-        let line = b"7 (a) b ) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 0 0";
+        let line = b"7 (a) b ) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 0 0 0 0 0 9000";
         let stat = parse_stat(line).unwrap();
+        assert_eq!(stat.stack_start, 9000);
         assert_eq!((stat.state, stat.ppid, stat.start_ticks), (b'S', 3, 4242));
         assert_eq!(parse_stat(b"7 (a"), None);
         assert_eq!(parse_stat(b""), None);
@@ -368,6 +382,8 @@ mod tests {
         io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let me = std::process::id();
         assert!(children(me).contains(&child.id()));
+        let shell = Target::open(child.id()).unwrap();
+        assert!(!shell.is_copy_of_parent().unwrap());
         assert!(children_scanned(me).contains(&child.id()));
         let grandchildren = descendants(child.id());
         assert_eq!(grandchildren.len(), 1);

@@ -29,11 +29,15 @@ pub fn after_fork(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     )];
     let functions = by_function(profile);
     if !functions.is_empty() {
-        lines.push("Most of it was written by:".to_owned());
+        lines.push("The largest parts were written by:".to_owned());
     }
     lines.extend(functions.iter().take(ROWS).map(|(key, writes)| {
         let processes = count(writes.processes.len(), "process", "processes");
-        format!("  {} in {processes} {}", size(writes.bytes), function(*key))
+        format!(
+            "  {} {}, in {processes}",
+            size(writes.bytes),
+            function(*key)
+        )
     }));
     if by_reading(profile) >= (cow / 2).max(WORTH_ADVICE_BYTES) {
         lines.push(
@@ -67,18 +71,19 @@ fn by_function(profile: &Profile) -> Vec<(FunctionKey<'_>, Writes)> {
     functions
 }
 
-/// Bytes that Python itself wrote in a child of another traced process. What the kernel wrote for
-/// it is data, and a parent's writes to what its children still have are its own work: reference
-/// counts may be neither.
+/// Bytes that Python itself wrote in a child: of a traced process, or of one that is not, as it
+/// shares pages and is nobody's parent. What the kernel wrote for it is data, and a parent's writes
+/// to what its children still have are its own work: reference counts may be neither.
 fn by_reading(profile: &Profile) -> u64 {
-    let pids: BTreeSet<u32> = profile
-        .processes
-        .iter()
-        .map(|process| process.pid)
-        .collect();
+    let processes = || profile.processes.iter();
+    let pids: BTreeSet<u32> = processes().map(|process| process.pid).collect();
+    let parents: BTreeSet<u32> = processes().map(|process| process.ppid).collect();
     let is_child = |process: u32| {
         let process = profile.processes.get(process as usize);
-        process.is_some_and(|process| process.inherited > 0 || pids.contains(&process.ppid))
+        process.is_some_and(|process| {
+            let is_parent = parents.contains(&process.pid);
+            process.inherited > 0 || pids.contains(&process.ppid) || !is_parent
+        })
     };
     let written = writes(profile).filter(|owner| {
         owner.cause == Cause::Python && !owner.in_kernel && is_child(owner.process)

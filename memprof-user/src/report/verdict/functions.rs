@@ -31,13 +31,15 @@ fn most<'a>(
     kept
 }
 
-/// Who touched what is still resident.
-pub fn live(tally: &Tally<'_>) -> Vec<String> {
+/// Who touched what is still resident; `ended` says so of processes that have gone.
+pub fn live(tally: &Tally<'_>, ended: &str) -> Vec<String> {
     let largest = most(tally, |own| own.net > 0, |own| own.net);
     let Some(first) = largest.first() else {
         return Vec::new();
     };
-    let mut lines = vec!["Of what is still resident, most was touched first by:".to_owned()];
+    let mut lines = vec![format!(
+        "Of what is still resident{ended}, the largest parts were touched first by:"
+    )];
     lines.extend(largest.iter().map(|place| {
         let bytes = part(place.own.net, tally.amounts.net);
         format!("  {bytes} {}", function(place.key))

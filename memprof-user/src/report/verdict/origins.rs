@@ -34,26 +34,32 @@ fn largest(tally: &Tally<'_>, kind: Kind) -> String {
 }
 
 /// Pages of files.
-pub fn files(tally: &Tally<'_>) -> Option<String> {
+pub fn files(profile: &Profile, tally: &Tally<'_>) -> Option<String> {
     let bytes = of_growth(tally, Kind::File)?;
     let largest = largest(tally, Kind::File);
+    let each = each(profile, Kind::File);
     Some(format!(
-        "{bytes} is file-backed (shared with the page cache){largest}."
+        "{bytes} is file-backed (shared with the page cache){largest}.{each}"
     ))
 }
 
-/// Shared memory, and whether several count the same pages.
+/// Shared memory.
 pub fn shared_memory(profile: &Profile, tally: &Tally<'_>) -> Option<String> {
     let bytes = of_growth(tally, Kind::Shmem)?;
     let largest = largest(tally, Kind::Shmem);
+    let each = each(profile, Kind::Shmem);
+    Some(format!("{bytes} is shared memory{largest}.{each}"))
+}
+
+/// Whether several processes count pages that may be the same.
+fn each(profile: &Profile, kind: Kind) -> String {
     let owners = profile.owners.iter();
-    let owners = owners.filter(|owner| owner.gross > 0 && Kind::of(owner) == Kind::Shmem);
+    let owners = owners.filter(|owner| owner.gross > 0 && Kind::of(owner) == kind);
     let sharers: BTreeSet<u32> = owners.map(|owner| owner.process).collect();
-    let each = match sharers.len() {
+    match sharers.len() {
         0 | 1 => String::new(),
         many => format!(" Of the {many} processes that touched it, each counts it."),
-    };
-    Some(format!("{bytes} is shared memory{largest}.{each}"))
+    }
 }
 
 /// What system calls filled.
@@ -67,7 +73,10 @@ pub fn kernel(tally: &Tally<'_>) -> Option<String> {
 /// Whoever is neither a Python function nor the kernel for one.
 pub fn outside(tally: &Tally<'_>) -> Option<String> {
     let rows = [
-        (Kind::Interpreter, "by the interpreter itself (start-up)"),
+        (
+            Kind::Interpreter,
+            "by the interpreter itself (start-up, threads that begin or end)",
+        ),
         (Kind::NotPython, "by programs that are not Python"),
         (
             Kind::OtherProcess,

@@ -47,9 +47,10 @@ pub fn outliers(profile: &Profile, tally: &Tally<'_>) -> Vec<String> {
     let lines = found.into_iter().take(ROWS);
     let lines = lines.map(|(process, net, median, like)| {
         format!(
-            "Process {pid} ({role}) holds {net} of its growth; the median of the {like} processes of \
-             this role is {median}. Look at it alone: --pid {pid}.",
+            "Process {pid} ({role}) {holds} {net} of its growth; the median of the {like} processes \
+             of this role is {median}. Look at it alone: --pid {pid}.",
             pid = process.pid,
+            holds = if process.exited { "ended with" } else { "holds" },
             role = escape::terminal(&process.role),
             net = size(net),
             median = size(median),
