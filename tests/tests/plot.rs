@@ -331,6 +331,24 @@ fn hostile_names_are_words_in_a_browser_and_on_a_terminal() {
 }
 
 #[test]
+fn a_png_says_which_letters_it_has_no_shapes_for() {
+    let Some(looker) = Looker::open() else { return };
+    let named = |name: &str| growing().replace("app.py", name);
+    looker.write("foreign.dat", &named("アプリ.py"));
+    looker.write("greek.dat", &named("λόγος-слово.py"));
+    let warns = |args: &[&str]| {
+        let said = looker.plot(args).expect_code(0).stderr;
+        said.lines()
+            .find(|line| line.starts_with("warning:"))
+            .map(str::to_owned)
+    };
+    let said = warns(&["foreign.dat", "-o", "foreign.png"]).expect("a warning");
+    assert!(said.contains("アプリ") && said.contains(".svg"), "{said}");
+    assert_eq!(warns(&["greek.dat", "-o", "greek.png"]), None);
+    assert_eq!(warns(&["foreign.dat", "-o", "foreign.svg"]), None);
+}
+
+#[test]
 fn bad_input_gets_one_error_with_what_to_type() {
     let Some(looker) = Looker::open() else { return };
     looker.write("a.dat", &growing());

@@ -1,5 +1,6 @@
 //! A scene as PNG. The only module that names tiny-skia.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use tiny_skia::{
@@ -35,6 +36,16 @@ pub fn png(scene: &Scene, theme: Theme) -> io::Result<Vec<u8>> {
         canvas.draw(item);
     }
     canvas.pixmap.encode_png().map_err(io::Error::other)
+}
+
+/// The letters that a PNG has boxes for, each once.
+pub fn missing_letters(scene: &Scene) -> BTreeSet<char> {
+    let texts = scene.items.iter().filter_map(|item| match item {
+        Item::Text(text) => Some(escape::line(&text.text)),
+        _ => None,
+    });
+    let missing = texts.flat_map(|text| text.chars().collect::<Vec<char>>());
+    missing.filter(|&letter| !font::has(letter)).collect()
 }
 
 struct Canvas {
