@@ -154,8 +154,8 @@ pub fn draw(
             continue;
         };
         let ink = ink(place);
-        let ends = [(call.begin, ARM), (call.end, -ARM)];
-        for (point, arm) in ends.into_iter().filter(|(point, _)| shown(point.time_s)) {
+        let ends = call.ends().into_iter().zip([ARM, -ARM]);
+        for (point, arm) in ends.filter(|(point, _)| shown(point.time_s)) {
             let at = (scale.x(point.time_s), scale.y(point.bytes));
             scene.items.push(Item::Line {
                 points: bracket(at, arm, half),
@@ -178,7 +178,8 @@ pub fn draw(
             said[place] += 1;
             let name = font::fit(functions[place].label, SIZE, MAX_NAME);
             let text = format!("{name} {}", change(call.growth()));
-            let at = (scale.x(call.begin.time_s), scale.y(call.begin.bytes));
+            let [begin, _] = call.ends();
+            let at = (scale.x(begin.time_s), scale.y(begin.bytes));
             words(scene, &text, ink(place), at, scale.frame, taken);
         }
     }

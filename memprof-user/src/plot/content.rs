@@ -3,7 +3,7 @@
 
 use super::axis::{self, Range, amount, change};
 use super::brackets::{self, Function};
-use super::data::{Call, Curve, Data, Part};
+use super::data::{Call, Curve, Data, Part, Point};
 use super::flame::Flame;
 use super::legend::{Entry, Sign};
 use super::theme::{Ink, SERIES};
@@ -69,7 +69,7 @@ impl<'a> Content<'a> {
             subtitle: subtitle(recordings, options),
             metric: metric(recordings),
             time_s,
-            bytes: bytes_range(&curves, &calls),
+            bytes: bytes_range(&curves, &calls, time_s),
             curves,
             functions,
             calls,
@@ -209,10 +209,15 @@ fn covered(recordings: &[Data]) -> Range {
     ranges.reduce(wider).unwrap_or(nothing)
 }
 
-fn bytes_range(curves: &[Styled<'_>], calls: &[&Call]) -> Range {
+fn bytes_range(curves: &[Styled<'_>], calls: &[&Call], time_s: Range) -> Range {
     let points = curves.iter().flat_map(|styled| &styled.curve.points);
-    let ends = calls.iter().flat_map(|call| [&call.begin, &call.end]);
-    let all = points.chain(ends).map(|point| point.bytes);
+    let ends = calls.iter().flat_map(|call| call.ends());
+    // A call may begin before the window, or end after it.
+    let shown = |end: &Point| end.time_s >= time_s.begin && end.time_s <= time_s.end;
+    let all = points
+        .copied()
+        .chain(ends.filter(shown))
+        .map(|point| point.bytes);
     let (low, high) = all.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), bytes| {
         (low.min(bytes), high.max(bytes))
     });

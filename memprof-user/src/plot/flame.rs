@@ -274,9 +274,10 @@ fn title(data: &Data, pid: Option<u32>, calls: &[&Call]) -> (String, String) {
     let curve = calls.iter().find_map(|call| call.curve);
     let curve = curve.and_then(|index| data.curves.get(index));
     let (name, shown_pid) = match (curve, pid) {
+        // Its curve may be the total.
+        (_, None) => (data.main.0.clone(), data.main.1.as_str()),
         (Some(curve), _) => (curve.label.clone(), curve.pid.as_str()),
         (None, Some(pid)) => (format!("process {pid}"), ""),
-        (None, None) => ("main process".to_owned(), ""),
     };
     let count = calls.iter().map(|call| call.calls).sum::<u64>();
     let calls = if count == 1 { "call" } else { "calls" };

@@ -11,6 +11,7 @@ fn call(function: &str, level: u32, begin: f64, end: f64) -> Call {
         pid: None,
         begin: point(begin),
         end: point(end),
+        on_curve: [0.0; 2],
         level,
         calls: 1,
     }
