@@ -87,12 +87,12 @@ impl<'a> Flame<'a> {
         }
     }
 
-    /// The bands from top to bottom: whose, and its rows of calls.
-    pub fn bands(&self) -> impl Iterator<Item = (String, &[Vec<&'a Call>])> {
-        let title = |lane: &Lane<'_>| format!("{}{}", lane.title.0, lane.title.1);
-        self.lanes
-            .iter()
-            .map(move |lane| (title(lane), lane.rows.as_slice()))
+    /// The bands from top to bottom: whose, what follows that is never cut, and its rows of calls.
+    pub fn bands(&self) -> impl Iterator<Item = (&str, &str, &[Vec<&'a Call>])> {
+        self.lanes.iter().map(|lane| {
+            let (name, tail) = &lane.title;
+            (name.as_str(), tail.as_str(), lane.rows.as_slice())
+        })
     }
 
     /// The shortest name of a call's function.

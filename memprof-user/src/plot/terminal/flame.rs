@@ -15,10 +15,9 @@ pub fn write(
     time_s: Range,
     terminal: &Terminal,
 ) {
-    for (title, rows) in flame.bands() {
-        out.push('\n');
-        out.push_str(&clipped(&title, terminal.columns));
-        out.push('\n');
+    for (name, tail, rows) in flame.bands() {
+        let room = terminal.columns.saturating_sub(tail.width());
+        out.push_str(&format!("\n{}{tail}\n", clipped(name, room)));
         for calls in rows {
             row(out, flame, calls, (width, time_s), terminal.colour);
         }
