@@ -53,6 +53,7 @@ fn a_run_is_drawn_as_it_was_recorded() {
     // The capture has what the .dat has, to the last decimal that the .dat writes: a tenth of a
     // millisecond, at either end of a second and a half on 850 pixels.
     let from_capture = session.read("capture.svg");
+    assert!(from_capture.contains(">RSS, MiB<"), "{from_capture}");
     let curves_of_capture = picture::lines(&from_capture, "s-total");
     let same = |a: &(f64, f64), b: &(f64, f64)| (a.0 - b.0).abs() < 0.1 && (a.1 - b.1).abs() < 0.02;
     let alike = |other: &&Vec<(f64, f64)>| {
@@ -358,9 +359,14 @@ fn bad_input_gets_one_error_with_what_to_type() {
         "plain.dat",
         "CMDLINE x\nMEM 1.0 1700000000.0\nMEM 2.0 1700000001.0\n",
     );
+    looker.write(
+        "short.dat",
+        "CMDLINE x\nMEM 1.0 1700000000.0\nMEM 2.0 1700000000.05\n",
+    );
     looker.write("there.svg", "mine");
     for (args, code, words) in [
         (&["a.dat", "-w", "20,30"][..], 2, &["0.000 to 10.000 s"][..]),
+        (&["short.dat", "-w", "20,30"], 2, &["--window 0,1"]),
         (&["a.dat", "-w", "5"], 2, &["0,20.5"]),
         (&["a.dat", "-w", "8,5"], 2, &["0,20.5"]),
         (&["a.dat", "-o", "a.jpg"], 2, &[".svg, .png"]),

@@ -70,10 +70,12 @@ fn cut(recordings: &mut [Data], window: Range) -> Result<()> {
     let begin = ranges.iter().map(|r| r.begin).fold(f64::INFINITY, f64::min);
     let end = ranges.iter().map(|r| r.end).fold(begin, f64::max);
     if window.begin > end || window.end < begin {
+        // Whole seconds around all of it, and never none.
+        let (from, to) = (begin.floor(), end.ceil().max(begin.floor() + 1.0));
         return Err(Error::failed(
             format!("nothing to draw from {} to {} s", window.begin, window.end),
             format!("the recording has {begin:.3} to {end:.3} s, counted from its first sample"),
-            format!("--window {begin:.0},{end:.0}"),
+            format!("--window {from:.0},{to:.0}"),
         )
         .with_exit(Exit::Usage));
     }

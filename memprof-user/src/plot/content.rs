@@ -248,7 +248,7 @@ fn subtitle(recordings: &[Data], options: &PlotOptions) -> String {
     });
     words.push(match options.window {
         Some(Range { begin, end }) => format!("seconds {begin} to {end} of it"),
-        None => format!("{:.1} s", covered(recordings).span()),
+        None => axis::length(covered(recordings).span()),
     });
     let lost = recordings.iter().filter(|data| !data.loss.is_empty());
     words.extend(lost.map(|data| format!("lost: {}", data.loss)));
