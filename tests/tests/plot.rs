@@ -379,6 +379,11 @@ fn bad_input_gets_one_error_with_what_to_type() {
         (&["absent.dat", "-o", "b.svg"], 1, &["absent.dat"]),
         (&["plain.dat", "--flame", "-o", "b.svg"], 1, &["@profile"]),
         (
+            &["plain.dat", "--flame", "-w", "0,1", "-o", "b.svg"],
+            1,
+            &["@profile"],
+        ),
+        (
             &["a.dat", "--flame", "-w", "8,9", "-o", "b.svg"],
             1,
             &["--window"],
@@ -391,6 +396,14 @@ fn bad_input_gets_one_error_with_what_to_type() {
     }
     assert_eq!(looker.read("there.svg"), "mine");
     assert!(!looker.file("b.svg").exists() && !looker.file("a.jpg").exists());
+    // Marks are asked for and forbidden.
+    let ended = looker
+        .plot(&["a.dat", "-f", "-n", "-o", "curves.svg"])
+        .expect_code(0);
+    assert!(
+        ended.stderr.contains("warning: --no-function-ts"),
+        "{ended:?}"
+    );
     // A damaged file: what is whole is drawn, and what is not is told.
     looker.write("cut.dat", &growing()[..2000]);
     let ended = looker.plot(&["cut.dat", "-o", "cut.svg"]).expect_code(0);

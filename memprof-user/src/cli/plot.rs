@@ -29,12 +29,16 @@ pub fn main(args: PlotArgs) -> Result<ExitCode> {
         .iter()
         .map(|file| read(file))
         .collect::<Result<Vec<Data>>>()?;
+    let marked = recordings.iter().any(|data| !data.calls.is_empty());
     if let Some(window) = args.window {
         cut(&mut recordings, window)?;
     }
-    if args.flame && !args.no_function_ts {
+    if args.flame {
         match recordings.as_slice() {
-            [only] => needs_marks(only, args.window)?,
+            [_] if args.no_function_ts => {
+                eprintln!("warning: --no-function-ts leaves a flame nothing: these are the curves");
+            }
+            [only] => needs_marks(only, args.window.filter(|_| marked))?,
             _ => eprintln!("warning: only a single recording has a flame: these are the curves"),
         }
     }
@@ -85,7 +89,7 @@ fn cut(recordings: &mut [Data], window: Range) -> Result<()> {
     Ok(())
 }
 
-/// A flame is made of marks.
+/// A flame is made of marks; `window` is what may have cut them all away.
 fn needs_marks(data: &Data, window: Option<Range>) -> Result<()> {
     if !data.calls.is_empty() {
         return Ok(());
