@@ -301,13 +301,11 @@ impl<'a> Track<'a> {
         last.is_none_or(|other| other.end.time_s <= call.begin.time_s)
     }
 
-    /// Whether the call may have been made by what is open here.
-    fn holds_caller(&self, call: &Call) -> bool {
-        let Some(above) = (call.level as usize).checked_sub(1) else {
-            return true;
-        };
-        let holds = |caller: &Call| caller.end.time_s >= call.end.time_s;
-        self.last(above).is_some_and(holds)
+    /// What is open here and may have made the call.
+    fn caller(&self, call: &Call) -> Option<&Call> {
+        let above = (call.level as usize).checked_sub(1)?;
+        let caller = self.last(above)?;
+        (caller.end.time_s >= call.end.time_s).then_some(caller)
     }
 
     /// Whether nothing is open here that the call would hang under wrongly: its caller may not be
@@ -338,12 +336,17 @@ fn rows(calls: Vec<&Call>) -> (Vec<Vec<&Call>>, usize) {
             beyond += 1;
             continue;
         }
-        let find = |fits: fn(&Track<'_>, &Call) -> bool| {
-            let mut tracks = tracks.iter();
-            tracks.position(|track| track.is_free(call) && fits(track, call))
+        let free = tracks.iter().enumerate();
+        let free = free.filter(|(_, track)| track.is_free(call));
+        // Of several that may have made it, the one that began last: whoever waits does not call.
+        let callers = free.clone();
+        let callers = callers.filter_map(|(place, track)| Some((place, track.caller(call)?)));
+        let latest = callers.max_by(|a, b| a.1.begin.time_s.total_cmp(&b.1.begin.time_s));
+        let mut apart = free.filter(|(_, track)| track.has_no_caller(call));
+        let place = match latest {
+            Some((place, _)) => Some(place),
+            None => apart.next().map(|(place, _)| place),
         };
-        let place = find(|track, call| track.holds_caller(call))
-            .or_else(|| find(|track, call| track.has_no_caller(call)));
         match place {
             Some(place) => tracks[place].put(call),
             // More at once than there are rows.
