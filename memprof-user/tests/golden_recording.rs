@@ -38,6 +38,7 @@ fn assert_has(dat: &Series, capture: &Series) {
 fn the_capture_and_the_dat_of_one_run_are_one_recording() {
     let mut profile = support::gunicorn();
     profile.metric = Some(Metric::Rss);
+    profile.marks[0].approximate = true;
     let capture = Recording::from(&profile);
     let dat = from_dat(&profile, DatOptions::default());
     assert!(dat.skipped.is_empty(), "{:?}", dat.skipped);
@@ -50,8 +51,17 @@ fn the_capture_and_the_dat_of_one_run_are_one_recording() {
         assert_eq!(name(a), name(b));
         assert_has(a, b);
     }
-    let what = |call: &Call| (call.pid, call.level, call.calls, call.own_bytes);
+    let what = |call: &Call| {
+        (
+            call.pid,
+            call.level,
+            call.calls,
+            call.own_bytes,
+            call.approximate,
+        )
+    };
     let calls: Vec<_> = dat.calls.iter().map(what).collect();
+    assert_eq!(dat.calls.iter().filter(|call| call.approximate).count(), 1);
     assert_eq!(calls, capture.calls.iter().map(what).collect::<Vec<_>>());
     let function = |call: &Call| call.function.replace(' ', "_");
     let functions: Vec<_> = dat.calls.iter().map(function).collect();

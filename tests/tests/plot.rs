@@ -332,6 +332,34 @@ fn hostile_names_are_words_in_a_browser_and_on_a_terminal() {
 }
 
 #[test]
+fn approximate_marks_are_told_from_exact_ones() {
+    let Some(looker) = Looker::open() else { return };
+    let own = "pid=7 rss0=106954752 rss1=111149056 calls=1";
+    let exact = growing().replace("6.0000 0\n", &format!("6.0000 0 {own}\n"));
+    looker.write("exact.dat", &exact);
+    let guessed = format!("{own} approximate=yes");
+    looker.write("guessed.dat", &exact.replace(own, &guessed));
+    for (option, grown) in [("-s", "grow +4.0 MiB"), ("-f", "grow  +4.0 MiB")] {
+        let texts = |file: &str| {
+            let args = [file, option, "-o", "a.svg", "--force"];
+            looker.plot(&args).expect_code(0);
+            picture::texts(&looker.read("a.svg"), "text")
+        };
+        let (exact, guessed) = (texts("exact.dat"), texts("guessed.dat"));
+        assert!(exact.iter().any(|text| text == grown), "{exact:?}");
+        assert!(exact.iter().all(|text| !text.contains('~')), "{exact:?}");
+        let wanted = format!("~{grown}");
+        assert!(guessed.contains(&wanted), "{guessed:?}");
+        assert!(
+            guessed
+                .iter()
+                .any(|text| text.starts_with("~: approximate")),
+            "{guessed:?}"
+        );
+    }
+}
+
+#[test]
 fn a_png_says_which_letters_it_has_no_shapes_for() {
     let Some(looker) = Looker::open() else { return };
     let named = |name: &str| growing().replace("app.py", name);

@@ -6,6 +6,7 @@ use super::brackets::{self, Function};
 use super::data::{Call, Curve, Data, Part, Point};
 use super::flame::Flame;
 use super::legend::{Entry, Sign};
+use super::names;
 use super::theme::{Ink, SERIES};
 
 /// What is drawn, and how.
@@ -64,6 +65,9 @@ impl<'a> Content<'a> {
         let mut entries = curve_entries(&curves, options.slope);
         let all_calls = bracketed.map_or(0, |data| data.calls.len());
         entries.extend(brackets::legend(&functions, calls.len(), all_calls));
+        if marked.is_some_and(|data| data.calls.iter().any(|call| call.approximate)) {
+            entries.push(Entry::note(names::APPROXIMATE.to_owned()));
+        }
         Content {
             title: title(recordings, options),
             subtitle: subtitle(recordings, options),

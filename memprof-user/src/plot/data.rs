@@ -82,6 +82,8 @@ pub struct Call {
     pub level: u32,
     /// Calls that began in it; none where a suspended one went on.
     pub calls: u64,
+    /// Begin and end are guessed.
+    pub approximate: bool,
 }
 
 impl Call {
@@ -195,6 +197,7 @@ impl Data {
                 end,
                 level: call.level,
                 calls: call.calls,
+                approximate: call.approximate,
             }
         };
         Some(Data {

@@ -110,8 +110,8 @@ fn a_call_belongs_to_its_process_with_its_own_memory() {
         begin: at(1.25, 10.0),
         end: at(2.75, 11.0),
         own_bytes: Some([5.0 * MIB, 20.0 * MIB]),
-        level: 0,
         calls: 2,
+        ..recording::Call::default()
     }];
     let data = Data::new(&recording, "a.dat").unwrap();
     let call = &data.calls[0];

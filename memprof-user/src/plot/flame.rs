@@ -95,10 +95,11 @@ impl<'a> Flame<'a> {
         })
     }
 
-    /// The shortest name of a call's function.
-    pub fn label(&self, call: &'a Call) -> &'a str {
+    /// The shortest name of a call's function, as it is shown.
+    pub fn label(&self, call: &Call) -> String {
         let name = call.function.as_str();
-        self.labels.get(name).copied().unwrap_or(name)
+        let label = self.labels.get(name).copied().unwrap_or(name);
+        names::shown(label, call.approximate)
     }
 
     /// Height of all bands.
@@ -210,7 +211,7 @@ impl<'a> Flame<'a> {
         let with_growth = format!("{name}  {}", change(call.growth()));
         let text = match font::width(&with_growth, SIZE) <= room {
             true => with_growth,
-            false => font::fit(name, SIZE, room),
+            false => font::fit(&name, SIZE, room),
         };
         if !text.is_empty() {
             let at = (frame.x + PADDING, frame.y + frame.height - 5.0);

@@ -14,6 +14,7 @@ fn call(function: &str, level: u32, begin: f64, end: f64) -> Call {
         on_curve: [0.0; 2],
         level,
         calls: 1,
+        approximate: false,
     }
 }
 

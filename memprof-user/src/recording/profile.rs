@@ -109,6 +109,7 @@ fn calls(profile: &Profile, main: u32, series: &Series) -> Vec<Call> {
             own_bytes: Some(own),
             level: mark.level,
             calls: mark.calls,
+            approximate: mark.approximate,
         });
     }
     settle(&mut calls);

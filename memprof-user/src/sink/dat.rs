@@ -123,9 +123,15 @@ impl<W: Write> DatWriter<W> {
         } else {
             format!("{pid}/")
         };
+        let approximate = if mark.approximate {
+            " approximate=yes"
+        } else {
+            ""
+        };
         writeln!(
             self.out,
-            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={} calls={}",
+            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={} \
+             calls={}{approximate}",
             escape::token(&mark.function),
             mem.0,
             mark.begin_epoch_s,

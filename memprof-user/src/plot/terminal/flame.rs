@@ -71,7 +71,7 @@ fn shown(flame: &Flame<'_>, call: &Call, cells: usize) -> String {
     let text = match (fits, room) {
         (true, _) => clipped(&format!("{name} {growth}"), room),
         // One letter and what stands for the rest tell nothing.
-        (false, 3..) => clipped(name, room),
+        (false, 3..) => clipped(&name, room),
         (false, _) => String::new(),
     };
     let rest = "─".repeat(room.saturating_sub(text.width()));
