@@ -230,18 +230,43 @@ impl Place {
     }
 
     fn refuse_existing(&self, path: &Path, force: bool) -> Result<()> {
-        match fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(cannot_write(path, errno.into())),
-            Ok(_) if !force => Err(exists(path)),
-            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile | FileType::Symlink => Ok(()),
-                other => Err(Error::failed(
-                    format!("cannot replace {}", path.display()),
-                    format!("it is not a plain file but {other:?}"),
-                    "give another name: -o NAME",
-                )),
-            },
+        let stat = match fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(cannot_write(path, errno.into())),
+            Ok(stat) => stat,
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let why = match kind {
+            FileType::RegularFile => None,
+            FileType::Symlink => self.leads_to_no_file(),
+            other => Some(format!("it is not a plain file but {other:?}")),
+        };
+        match why {
+            Some(why) => Err(Error::failed(
+                format!("cannot replace {}", path.display()),
+                why,
+                "give another name: -o NAME",
+            )),
+            None if !force => Err(exists(path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Why a link is not to be replaced: root would take /dev/stdout away from the whole machine.
+    fn leads_to_no_file(&self) -> Option<String> {
+        let text = fs::readlinkat(&self.folder, &self.name, Vec::new()).ok()?;
+        let text = text.to_string_lossy();
+        // Those of /proc lead to what a process has open, a plain file or not.
+        if text.starts_with("/proc/") {
+            return Some(format!("it is a link to {text}"));
+        }
+        // A link to nothing stands in nobody's way.
+        let stat = fs::statat(&self.folder, &self.name, AtFlags::empty()).ok()?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => None,
+            other => Some(format!(
+                "it is a link to {text}, which is no plain file but {other:?}"
+            )),
         }
     }
 

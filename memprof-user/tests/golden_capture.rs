@@ -3,7 +3,7 @@
 mod support;
 
 use memprof_user::capture::{self, Capture};
-use memprof_user::model::{Owner, Profile, Sample};
+use memprof_user::model::{Metric, Owner, Profile, Sample};
 use proptest::prelude::*;
 
 fn bytes(profile: &Profile) -> Vec<u8> {
@@ -53,6 +53,20 @@ fn assert_marked(capture: &Capture) {
         .filter(|(name, _)| name == "capture file damaged")
         .count();
     assert_eq!(marked, usize::from(capture.damage.is_some()));
+}
+
+#[test]
+fn what_the_samples_are_is_kept() {
+    for metric in [
+        None,
+        Some(Metric::Rss),
+        Some(Metric::Pss),
+        Some(Metric::Uss),
+    ] {
+        let mut profile = support::gunicorn();
+        profile.metric = metric;
+        assert_eq!(whole(&bytes(&profile)), profile);
+    }
 }
 
 #[test]

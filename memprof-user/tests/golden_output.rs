@@ -155,6 +155,24 @@ fn a_folder_is_not_replaced() {
     assert!(error.cause.contains("not a plain file"), "{error}");
 }
 
+/// As /dev/stdout, whose loss is the whole machine's.
+#[test]
+fn a_link_to_what_is_no_file_is_not_replaced() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("x.svg");
+    for target in ["/proc/self/fd/1", "/dev/null", "."] {
+        symlink(target, &path).unwrap();
+        for force in [false, true] {
+            let error = write(&path, force, "new").unwrap_err();
+            assert!(error.error.starts_with("cannot replace"), "{error}");
+            assert!(error.cause.contains(target), "{error}");
+            assert!(!error.hint.contains("--force"), "{error}");
+        }
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new(target));
+        fs::remove_file(&path).unwrap();
+    }
+}
+
 #[test]
 fn a_failed_write_leaves_nothing_and_the_old_file() {
     let (folder, path) = folder_with("x.svg", "old");

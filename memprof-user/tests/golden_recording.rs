@@ -2,7 +2,7 @@
 
 mod support;
 
-use memprof_user::model::Profile;
+use memprof_user::model::{Metric, Profile};
 use memprof_user::recording::{Call, Point, Recording, Series, read_dat};
 use memprof_user::sink::{DatOptions, Format, SinkOptions};
 use proptest::collection::vec;
@@ -36,20 +36,32 @@ fn assert_has(dat: &Series, capture: &Series) {
 
 #[test]
 fn the_capture_and_the_dat_of_one_run_are_one_recording() {
-    let profile = support::gunicorn();
+    let mut profile = support::gunicorn();
+    profile.metric = Some(Metric::Rss);
+    profile.marks[0].approximate = true;
     let capture = Recording::from(&profile);
     let dat = from_dat(&profile, DatOptions::default());
     assert!(dat.skipped.is_empty(), "{:?}", dat.skipped);
     assert_eq!(dat.command, capture.command);
     assert_eq!(dat.metric.as_deref(), Some("rss"));
+    assert_eq!(dat.metric, capture.metric);
     assert_eq!(dat.children.len(), capture.children.len());
     for (a, b) in dat.series().zip(capture.series()) {
         let name = |series: &Series| (series.label.clone(), series.pid, series.role.clone());
         assert_eq!(name(a), name(b));
         assert_has(a, b);
     }
-    let what = |call: &Call| (call.pid, call.level, call.calls, call.own_bytes);
+    let what = |call: &Call| {
+        (
+            call.pid,
+            call.level,
+            call.calls,
+            call.own_bytes,
+            call.approximate,
+        )
+    };
     let calls: Vec<_> = dat.calls.iter().map(what).collect();
+    assert_eq!(dat.calls.iter().filter(|call| call.approximate).count(), 1);
     assert_eq!(calls, capture.calls.iter().map(what).collect::<Vec<_>>());
     let function = |call: &Call| call.function.replace(' ', "_");
     let functions: Vec<_> = dat.calls.iter().map(function).collect();

@@ -53,6 +53,7 @@ fn a_run_is_drawn_as_it_was_recorded() {
     // The capture has what the .dat has, to the last decimal that the .dat writes: a tenth of a
     // millisecond, at either end of a second and a half on 850 pixels.
     let from_capture = session.read("capture.svg");
+    assert!(from_capture.contains(">RSS, MiB<"), "{from_capture}");
     let curves_of_capture = picture::lines(&from_capture, "s-total");
     let same = |a: &(f64, f64), b: &(f64, f64)| (a.0 - b.0).abs() < 0.1 && (a.1 - b.1).abs() < 0.02;
     let alike = |other: &&Vec<(f64, f64)>| {
@@ -331,6 +332,52 @@ fn hostile_names_are_words_in_a_browser_and_on_a_terminal() {
 }
 
 #[test]
+fn approximate_marks_are_told_from_exact_ones() {
+    let Some(looker) = Looker::open() else { return };
+    let own = "pid=7 rss0=106954752 rss1=111149056 calls=1";
+    let exact = growing().replace("6.0000 0\n", &format!("6.0000 0 {own}\n"));
+    looker.write("exact.dat", &exact);
+    let guessed = format!("{own} approximate=yes");
+    looker.write("guessed.dat", &exact.replace(own, &guessed));
+    for (option, grown) in [("-s", "grow +4.0 MiB"), ("-f", "grow  +4.0 MiB")] {
+        let texts = |file: &str| {
+            let args = [file, option, "-o", "a.svg", "--force"];
+            looker.plot(&args).expect_code(0);
+            picture::texts(&looker.read("a.svg"), "text")
+        };
+        let (exact, guessed) = (texts("exact.dat"), texts("guessed.dat"));
+        assert!(exact.iter().any(|text| text == grown), "{exact:?}");
+        assert!(exact.iter().all(|text| !text.contains('~')), "{exact:?}");
+        let wanted = format!("~{grown}");
+        assert!(guessed.contains(&wanted), "{guessed:?}");
+        assert!(
+            guessed
+                .iter()
+                .any(|text| text.starts_with("~: approximate")),
+            "{guessed:?}"
+        );
+    }
+}
+
+#[test]
+fn a_png_says_which_letters_it_has_no_shapes_for() {
+    let Some(looker) = Looker::open() else { return };
+    let named = |name: &str| growing().replace("app.py", name);
+    looker.write("foreign.dat", &named("アプリ.py"));
+    looker.write("greek.dat", &named("λόγος-слово.py"));
+    let warns = |args: &[&str]| {
+        let said = looker.plot(args).expect_code(0).stderr;
+        said.lines()
+            .find(|line| line.starts_with("warning:"))
+            .map(str::to_owned)
+    };
+    let said = warns(&["foreign.dat", "-o", "foreign.png"]).expect("a warning");
+    assert!(said.contains("アプリ") && said.contains(".svg"), "{said}");
+    assert_eq!(warns(&["greek.dat", "-o", "greek.png"]), None);
+    assert_eq!(warns(&["foreign.dat", "-o", "foreign.svg"]), None);
+}
+
+#[test]
 fn bad_input_gets_one_error_with_what_to_type() {
     let Some(looker) = Looker::open() else { return };
     looker.write("a.dat", &growing());
@@ -340,9 +387,14 @@ fn bad_input_gets_one_error_with_what_to_type() {
         "plain.dat",
         "CMDLINE x\nMEM 1.0 1700000000.0\nMEM 2.0 1700000001.0\n",
     );
+    looker.write(
+        "short.dat",
+        "CMDLINE x\nMEM 1.0 1700000000.0\nMEM 2.0 1700000000.05\n",
+    );
     looker.write("there.svg", "mine");
     for (args, code, words) in [
         (&["a.dat", "-w", "20,30"][..], 2, &["0.000 to 10.000 s"][..]),
+        (&["short.dat", "-w", "20,30"], 2, &["--window 0,1"]),
         (&["a.dat", "-w", "5"], 2, &["0,20.5"]),
         (&["a.dat", "-w", "8,5"], 2, &["0,20.5"]),
         (&["a.dat", "-o", "a.jpg"], 2, &[".svg, .png"]),
@@ -354,6 +406,11 @@ fn bad_input_gets_one_error_with_what_to_type() {
         (&["foreign.dat", "-o", "b.svg"], 1, &["not a recording"]),
         (&["absent.dat", "-o", "b.svg"], 1, &["absent.dat"]),
         (&["plain.dat", "--flame", "-o", "b.svg"], 1, &["@profile"]),
+        (
+            &["plain.dat", "--flame", "-w", "0,1", "-o", "b.svg"],
+            1,
+            &["@profile"],
+        ),
         (
             &["a.dat", "--flame", "-w", "8,9", "-o", "b.svg"],
             1,
@@ -367,6 +424,14 @@ fn bad_input_gets_one_error_with_what_to_type() {
     }
     assert_eq!(looker.read("there.svg"), "mine");
     assert!(!looker.file("b.svg").exists() && !looker.file("a.jpg").exists());
+    // Marks are asked for and forbidden.
+    let ended = looker
+        .plot(&["a.dat", "-f", "-n", "-o", "curves.svg"])
+        .expect_code(0);
+    assert!(
+        ended.stderr.contains("warning: --no-function-ts"),
+        "{ended:?}"
+    );
     // A damaged file: what is whole is drawn, and what is not is told.
     looker.write("cut.dat", &growing()[..2000]);
     let ended = looker.plot(&["cut.dat", "-o", "cut.svg"]).expect_code(0);

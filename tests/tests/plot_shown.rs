@@ -44,6 +44,19 @@ fn a_terminal_gets_letters_as_wide_as_it_is_and_a_pipe_no_colours() {
     let grow = grow.unwrap_or_else(|| panic!("no call: {shown}"));
     let (begin, end) = (grow.find('[').unwrap(), grow.trim_end().chars().count() - 1);
     assert_eq!((begin, end), (11 + 13, 11 + 40), "{shown}");
+    // A long role gives way to its pid.
+    let role = format!("# ROLE MEM 77 {}\n", "gunicorn: worker ".repeat(8));
+    looker.write("long.dat", &(growing() + &role));
+    let mut command = looker.command(&["long.dat", "--terminal", "--flame"]);
+    let shown = Program::start(command.env("COLUMNS", "60"))
+        .finish()
+        .expect_code(0)
+        .stdout;
+    let band = shown.lines().find(|line| line.ends_with("(77) · 1 call"));
+    assert!(
+        band.is_some_and(|band| band.chars().count() == 60),
+        "{shown}"
+    );
     // script(1) gives it a terminal.
     let shell = format!("'{}' plot a.dat --terminal", looker.binary().display());
     let mut script = Command::new("script");

@@ -51,7 +51,28 @@ pub fn run() -> Result<()> {
         command::run(&mut plot)
     };
     plot("plot.png", &["--no-function-ts"])?;
-    plot("plot-flame.png", &["--flame"])
+    let window = calls(&folder.join("service.dat"))?;
+    plot("plot-flame.png", &["--flame", "--window", &window])
+}
+
+/// From the first call of a marked function to the last, with a little around them, in seconds
+/// from the first sample: names need room, and nothing is called while the service starts.
+fn calls(dat: &Path) -> Result<String> {
+    const AROUND_S: f64 = 0.3;
+    let text = std::fs::read_to_string(dat)?;
+    let column = |keyword: &str, column: usize| -> Vec<f64> {
+        let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let lines = lines.filter(|words| words[0] == keyword);
+        let numbers = lines.filter_map(|words| words.get(column)?.parse().ok());
+        numbers.collect()
+    };
+    let lowest = |numbers: Vec<f64>| numbers.into_iter().reduce(f64::min);
+    let highest = |numbers: Vec<f64>| numbers.into_iter().reduce(f64::max);
+    let start = lowest(column("MEM", 2)).context("a recording without a sample")?;
+    let begin = lowest(column("FUNC", 3)).context("a recording without a call")?;
+    let end = highest(column("FUNC", 5)).context("a recording without a call")?;
+    let (begin, end) = (begin - start - AROUND_S, end - start + AROUND_S);
+    Ok(format!("{:.1},{end:.1}", begin.max(0.0)))
 }
 
 fn record(memprof: &Path, folder: &Path) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Profile;
+use crate::model::{Metric, Profile};
 
 /// The first bytes of every capture. As in PNG, a byte that is not text and a line end in both
 /// styles: a file spoiled by a transfer as text is told from a damaged one.
@@ -128,6 +128,9 @@ pub struct Head {
     pub started_epoch_s: f64,
     /// `Profile::duration_s`
     pub duration_s: f64,
+    /// `Profile::metric`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
     /// The program that wrote the file, for a report of a fault.
     pub written_by: String,
 }
@@ -139,6 +142,7 @@ impl Head {
             command: profile.command.clone(),
             started_epoch_s: profile.started_epoch_s,
             duration_s: profile.duration_s,
+            metric: profile.metric,
             written_by: concat!("memprof-ebpf ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

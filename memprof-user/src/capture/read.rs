@@ -209,6 +209,7 @@ impl<R: Read> Reader<R> {
                 profile.command = head.command;
                 profile.started_epoch_s = head.started_epoch_s;
                 profile.duration_s = head.duration_s;
+                profile.metric = head.metric;
                 self.has_head = true;
             }
             Tag::Loss => profile.loss = rmp_serde::from_slice(payload)?,

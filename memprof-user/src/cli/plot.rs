@@ -29,12 +29,16 @@ pub fn main(args: PlotArgs) -> Result<ExitCode> {
         .iter()
         .map(|file| read(file))
         .collect::<Result<Vec<Data>>>()?;
+    let marked = recordings.iter().any(|data| !data.calls.is_empty());
     if let Some(window) = args.window {
         cut(&mut recordings, window)?;
     }
-    if args.flame && !args.no_function_ts {
+    if args.flame {
         match recordings.as_slice() {
-            [only] => needs_marks(only, args.window)?,
+            [_] if args.no_function_ts => {
+                eprintln!("warning: --no-function-ts leaves a flame nothing: these are the curves");
+            }
+            [only] => needs_marks(only, args.window.filter(|_| marked))?,
             _ => eprintln!("warning: only a single recording has a flame: these are the curves"),
         }
     }
@@ -70,10 +74,12 @@ fn cut(recordings: &mut [Data], window: Range) -> Result<()> {
     let begin = ranges.iter().map(|r| r.begin).fold(f64::INFINITY, f64::min);
     let end = ranges.iter().map(|r| r.end).fold(begin, f64::max);
     if window.begin > end || window.end < begin {
+        // Whole seconds around all of it, and never none.
+        let (from, to) = (begin.floor(), end.ceil().max(begin.floor() + 1.0));
         return Err(Error::failed(
             format!("nothing to draw from {} to {} s", window.begin, window.end),
             format!("the recording has {begin:.3} to {end:.3} s, counted from its first sample"),
-            format!("--window {begin:.0},{end:.0}"),
+            format!("--window {from:.0},{to:.0}"),
         )
         .with_exit(Exit::Usage));
     }
@@ -83,7 +89,7 @@ fn cut(recordings: &mut [Data], window: Range) -> Result<()> {
     Ok(())
 }
 
-/// A flame is made of marks.
+/// A flame is made of marks; `window` is what may have cut them all away.
 fn needs_marks(data: &Data, window: Option<Range>) -> Result<()> {
     if !data.calls.is_empty() {
         return Ok(());

@@ -30,8 +30,11 @@ pub struct Profile {
     pub files: Vec<MappedFile>,
     /// Who made what resident: one row a (process, stack, cause, page kind, file).
     pub owners: Vec<Owner>,
-    /// RSS over time.
+    /// RSS over time, or what `metric` says.
     pub samples: Vec<Sample>,
+    /// What the samples are; None in captures that do not tell.
+    #[serde(default)]
+    pub metric: Option<Metric>,
     /// PSS and USS over time: rarely read, as they cost a walk over the page tables.
     #[serde(default)]
     pub shares: Vec<Share>,
@@ -309,6 +312,30 @@ impl Owner {
     /// Still resident at the end.
     pub fn net(&self) -> u64 {
         self.gross.saturating_sub(self.freed)
+    }
+}
+
+/// What samples are, and MEM and CHLD lines show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Resident set size.
+    #[default]
+    Rss,
+    /// Proportional set size.
+    Pss,
+    /// Unique set size.
+    Uss,
+}
+
+impl Metric {
+    /// `rss`, `pss`, `uss`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Metric::Rss => "rss",
+            Metric::Pss => "pss",
+            Metric::Uss => "uss",
+        }
     }
 }
 

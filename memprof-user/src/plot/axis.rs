@@ -82,15 +82,29 @@ pub fn bytes(range: Range, count: f64) -> Axis {
     axis(range, count, *unit.unwrap_or(&BYTES[0]))
 }
 
-/// An axis of time with about `count` numbers. Minutes begin at ten of them, hours and days too:
-/// `--window` is asked for in seconds.
+/// An axis of time with about `count` numbers.
 pub fn seconds(range: Range, count: f64) -> Axis {
+    axis(range, count, unit_of_time(range.span()))
+}
+
+/// The unit for such a length. Minutes begin at ten of them, hours and days too: `--window` is
+/// asked for in seconds.
+fn unit_of_time(length_s: f64) -> (&'static str, f64) {
     const FROM: f64 = 10.0;
     let unit = SECONDS.iter().rev();
     let unit = unit
-        .filter(|(_, size)| *size * FROM <= range.span())
+        .filter(|(_, size)| *size * FROM <= length_s)
         .find(|(name, _)| *name != "s");
-    axis(range, count, *unit.unwrap_or(&SECONDS[0]))
+    *unit.unwrap_or(&SECONDS[0])
+}
+
+/// A length of time in words: `50 ms`, `10.2 s`, `10.0 h`.
+pub fn length(length_s: f64) -> String {
+    if length_s > 0.0 && length_s < 0.9995 {
+        return format!("{:.0} ms", length_s * 1e3);
+    }
+    let (unit, size) = unit_of_time(length_s);
+    format!("{:.1} {unit}", length_s / size)
 }
 
 fn axis(range: Range, count: f64, (unit, size): (&'static str, f64)) -> Axis {
@@ -209,6 +223,17 @@ mod tests {
         let flat = bytes_range(5e8, 5e8);
         assert!(flat.begin < 5e8 && flat.end > 5e8);
         assert!(bytes_range(0.0, 0.0).span() > 0.0);
+    }
+
+    #[test]
+    fn a_length_of_time_has_a_unit_that_fits() {
+        assert_eq!(length(0.05), "50 ms");
+        assert_eq!(length(0.9999), "1.0 s");
+        assert_eq!(length(10.24), "10.2 s");
+        assert_eq!(length(599.0), "599.0 s");
+        assert_eq!(length(5400.0), "90.0 min");
+        assert_eq!(length(36000.0), "10.0 h");
+        assert_eq!(length(0.0), "0.0 s");
     }
 
     #[test]

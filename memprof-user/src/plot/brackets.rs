@@ -39,6 +39,8 @@ pub struct Function<'a> {
     pub growth: f64,
     /// How long they took together.
     pub duration_s: f64,
+    /// Begin and end of one of them are guessed.
+    pub approximate: bool,
 }
 
 /// Functions with calls, those that changed memory most first.
@@ -57,11 +59,13 @@ pub fn functions(calls: &[Call]) -> Vec<Function<'_>> {
                 calls: 0,
                 growth: 0.0,
                 duration_s: 0.0,
+                approximate: false,
             });
         }
         let function = &mut functions[index];
         function.calls = function.calls.saturating_add(call.calls);
         function.growth += call.growth();
+        function.approximate |= call.approximate;
         function.duration_s += call.end.time_s - call.begin.time_s;
     }
     functions.sort_by(|a, b| {
@@ -90,7 +94,7 @@ pub fn legend(functions: &[Function<'_>], drawn: usize, calls: usize) -> Vec<Ent
         Entry {
             sign: Sign::Brackets,
             ink: ink(index),
-            label: function.label.to_owned(),
+            label: names::shown(function.label, function.approximate),
             tail: times,
             details: vec![format!(
                 "{} in {:.3} s",
@@ -101,15 +105,7 @@ pub fn legend(functions: &[Function<'_>], drawn: usize, calls: usize) -> Vec<Ent
     };
     let rows = functions.iter().enumerate().take(MAX_FUNCTIONS);
     let mut entries: Vec<Entry> = rows.map(row).collect();
-    let mut say = |label: String| {
-        entries.push(Entry {
-            sign: Sign::None,
-            ink: Ink::Muted,
-            label,
-            tail: String::new(),
-            details: Vec::new(),
-        });
-    };
+    let mut say = |label: String| entries.push(Entry::note(label));
     if functions.len() > MAX_FUNCTIONS {
         say(format!(
             "and {} more functions",
@@ -154,8 +150,8 @@ pub fn draw(
             continue;
         };
         let ink = ink(place);
-        let ends = [(call.begin, ARM), (call.end, -ARM)];
-        for (point, arm) in ends.into_iter().filter(|(point, _)| shown(point.time_s)) {
+        let ends = call.ends().into_iter().zip([ARM, -ARM]);
+        for (point, arm) in ends.filter(|(point, _)| shown(point.time_s)) {
             let at = (scale.x(point.time_s), scale.y(point.bytes));
             scene.items.push(Item::Line {
                 points: bracket(at, arm, half),
@@ -176,9 +172,11 @@ pub fn draw(
                 continue;
             }
             said[place] += 1;
-            let name = font::fit(functions[place].label, SIZE, MAX_NAME);
+            let name = names::shown(functions[place].label, call.approximate);
+            let name = font::fit(&name, SIZE, MAX_NAME);
             let text = format!("{name} {}", change(call.growth()));
-            let at = (scale.x(call.begin.time_s), scale.y(call.begin.bytes));
+            let [begin, _] = call.ends();
+            let at = (scale.x(begin.time_s), scale.y(begin.bytes));
             words(scene, &text, ink(place), at, scale.frame, taken);
         }
     }
@@ -231,8 +229,13 @@ pub fn told(call: &Call) -> String {
         0 | 1 => String::new(),
         calls => format!("{calls} calls, "),
     };
+    let about = if call.approximate {
+        ", approximate"
+    } else {
+        ""
+    };
     format!(
-        "{}: {calls}{} ({} → {}), {:.4} s from {:.4} s on{process}",
+        "{}: {calls}{} ({} → {}), {:.4} s from {:.4} s on{about}{process}",
         call.function,
         change(call.growth()),
         amount(call.begin.bytes),

@@ -3,9 +3,10 @@
 
 use super::axis::{self, Range, amount, change};
 use super::brackets::{self, Function};
-use super::data::{Call, Curve, Data, Part};
+use super::data::{Call, Curve, Data, Part, Point};
 use super::flame::Flame;
 use super::legend::{Entry, Sign};
+use super::names;
 use super::theme::{Ink, SERIES};
 
 /// What is drawn, and how.
@@ -64,12 +65,15 @@ impl<'a> Content<'a> {
         let mut entries = curve_entries(&curves, options.slope);
         let all_calls = bracketed.map_or(0, |data| data.calls.len());
         entries.extend(brackets::legend(&functions, calls.len(), all_calls));
+        if marked.is_some_and(|data| data.calls.iter().any(|call| call.approximate)) {
+            entries.push(Entry::note(names::APPROXIMATE.to_owned()));
+        }
         Content {
             title: title(recordings, options),
             subtitle: subtitle(recordings, options),
             metric: metric(recordings),
             time_s,
-            bytes: bytes_range(&curves, &calls),
+            bytes: bytes_range(&curves, &calls, time_s),
             curves,
             functions,
             calls,
@@ -209,10 +213,15 @@ fn covered(recordings: &[Data]) -> Range {
     ranges.reduce(wider).unwrap_or(nothing)
 }
 
-fn bytes_range(curves: &[Styled<'_>], calls: &[&Call]) -> Range {
+fn bytes_range(curves: &[Styled<'_>], calls: &[&Call], time_s: Range) -> Range {
     let points = curves.iter().flat_map(|styled| &styled.curve.points);
-    let ends = calls.iter().flat_map(|call| [&call.begin, &call.end]);
-    let all = points.chain(ends).map(|point| point.bytes);
+    let ends = calls.iter().flat_map(|call| call.ends());
+    // A call may begin before the window, or end after it.
+    let shown = |end: &Point| end.time_s >= time_s.begin && end.time_s <= time_s.end;
+    let all = points
+        .copied()
+        .chain(ends.filter(shown))
+        .map(|point| point.bytes);
     let (low, high) = all.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), bytes| {
         (low.min(bytes), high.max(bytes))
     });
@@ -243,7 +252,7 @@ fn subtitle(recordings: &[Data], options: &PlotOptions) -> String {
     });
     words.push(match options.window {
         Some(Range { begin, end }) => format!("seconds {begin} to {end} of it"),
-        None => format!("{:.1} s", covered(recordings).span()),
+        None => axis::length(covered(recordings).span()),
     });
     let lost = recordings.iter().filter(|data| !data.loss.is_empty());
     words.extend(lost.map(|data| format!("lost: {}", data.loss)));

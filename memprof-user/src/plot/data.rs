@@ -21,6 +21,8 @@ pub struct Data {
     /// The total of all processes where there are several, then the main process, then the
     /// others, those that grew most first.
     pub curves: Vec<Curve>,
+    /// The main process's label and pid as in a [`Curve`], also where its curve is the total.
+    pub main: (String, String),
     /// Calls of marked functions, by their begin.
     pub calls: Vec<Call>,
     /// Lost events, for the line below the title; empty when nothing was lost.
@@ -73,16 +75,28 @@ pub struct Call {
     pub begin: Point,
     /// And at its end.
     pub end: Point,
+    /// Where both are on the curve, in bytes: elsewhere when that is the sum over all processes, or
+    /// of PSS or USS.
+    pub on_curve: [f64; 2],
     /// Depth among the marked calls.
     pub level: u32,
     /// Calls that began in it; none where a suspended one went on.
     pub calls: u64,
+    /// Begin and end are guessed.
+    pub approximate: bool,
 }
 
 impl Call {
     /// Bytes from begin to end.
     pub fn growth(&self) -> f64 {
         self.end.bytes - self.begin.bytes
+    }
+
+    /// Its begin and its end on the curve.
+    pub fn ends(&self) -> [Point; 2] {
+        let [begin, end] = self.on_curve;
+        [(self.begin.time_s, begin), (self.end.time_s, end)]
+            .map(|(time_s, bytes)| Point { time_s, bytes })
     }
 }
 
@@ -159,17 +173,32 @@ impl Data {
                 Part::Child => series.pid,
                 _ => None,
             };
-            indexes.entry(pid).or_insert(curves.len());
+            indexes.entry(pid).or_insert((curves.len(), series));
             curves.push(curve);
         }
-        let call = |call: &recording::Call| Call {
-            function: call.function.clone(),
-            curve: indexes.get(&call.pid).copied(),
-            pid: call.pid,
-            begin: own(call, 0, start),
-            end: own(call, 1, start),
-            level: call.level,
-            calls: call.calls,
+        let call = |call: &recording::Call| {
+            let whose = indexes.get(&call.pid).copied();
+            let (begin, end) = (own(call, 0, start), own(call, 1, start));
+            let is_curves = whose.is_some() && is_of_series(recording, call.pid);
+            let series = whose.map_or(&recording.main, |(_, series)| series);
+            let on_curve = |own: Point, epoch_s| match is_curves {
+                true => own.bytes,
+                false => series.at(epoch_s).min(MOST_BYTES),
+            };
+            Call {
+                function: call.function.clone(),
+                curve: whose.map(|(index, _)| index),
+                pid: call.pid,
+                on_curve: [
+                    on_curve(begin, call.begin.epoch_s),
+                    on_curve(end, call.end.epoch_s),
+                ],
+                begin,
+                end,
+                level: call.level,
+                calls: call.calls,
+                approximate: call.approximate,
+            }
         };
         Some(Data {
             file: file.to_owned(),
@@ -179,6 +208,7 @@ impl Data {
                 None => "memory".to_owned(),
             },
             started: clock::utc(start),
+            main: label(&recording.main, Part::Main),
             calls: recording.calls.iter().map(call).collect(),
             curves,
             loss: loss(recording),
@@ -226,11 +256,20 @@ fn first_time(recording: &Recording) -> Option<f64> {
     Some(calls.fold(sampled, f64::min))
 }
 
+/// Whether the bytes that calls of a process tell, its RSS, are what its series shows. mprof's files
+/// tell no metric, and no other bytes of a call than their series'.
+fn is_of_series(recording: &Recording, pid: Option<u32>) -> bool {
+    let metric = recording.metric.as_deref().unwrap_or("rss");
+    metric == "rss" && !(recording.includes_children && pid.is_none())
+}
+
+/// No machine has more.
+const MOST_BYTES: f64 = 1e18;
+
 /// The file's numbers are finite, and here they become such that sums and distances are too: no
-/// run takes longer, and no machine has more.
+/// run takes longer.
 fn point(point: recording::Point, start: f64) -> Point {
     const LONGEST_S: f64 = 1e12;
-    const MOST_BYTES: f64 = 1e18;
     Point {
         time_s: (point.epoch_s - start).clamp(-LONGEST_S, LONGEST_S),
         bytes: point.bytes.min(MOST_BYTES),

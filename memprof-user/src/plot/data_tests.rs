@@ -110,14 +110,50 @@ fn a_call_belongs_to_its_process_with_its_own_memory() {
         begin: at(1.25, 10.0),
         end: at(2.75, 11.0),
         own_bytes: Some([5.0 * MIB, 20.0 * MIB]),
-        level: 0,
         calls: 2,
+        ..recording::Call::default()
     }];
     let data = Data::new(&recording, "a.dat").unwrap();
     let call = &data.calls[0];
     assert_eq!(name(&data.curves[call.curve.unwrap()]), "app (3)");
     assert_eq!(call.growth(), 15.0 * MIB);
     assert_eq!((call.begin.time_s, call.end.time_s), (1.25, 2.75));
+    assert_eq!(call.on_curve, [5.0 * MIB, 20.0 * MIB]);
+}
+
+#[test]
+fn a_call_lies_on_the_curve_that_there_is() {
+    let at = |time_s: f64, mib: f64| Sample {
+        epoch_s: 1_700_000_000.0 + time_s,
+        bytes: mib * MIB,
+    };
+    let call = |pid| recording::Call {
+        pid,
+        begin: at(1.0, 10.0),
+        end: at(2.5, 10.5),
+        own_bytes: Some([2.0 * MIB, 4.0 * MIB]),
+        ..recording::Call::default()
+    };
+    let places = |recording: &Recording| {
+        let data = Data::new(recording, "a.dat").unwrap();
+        assert!(data.calls.iter().all(|call| call.growth() == 2.0 * MIB));
+        let mib = |call: &Call| call.on_curve.map(|bytes| bytes / MIB);
+        data.calls.iter().map(mib).collect::<Vec<_>>()
+    };
+    // 9 has no curve: it lies on the main one.
+    let mut recording = prefork(Some("app"));
+    recording.calls = vec![call(None), call(Some(3)), call(Some(9))];
+    assert_eq!(places(&recording), [[2.0, 4.0], [2.0, 4.0], [10.0, 10.5]]);
+    // The total is no process's own, and neither is PSS a call's RSS.
+    recording.includes_children = true;
+    assert_eq!(places(&recording), [[10.0, 10.5], [2.0, 4.0], [10.0, 10.5]]);
+    assert_eq!(Data::new(&recording, "a.dat").unwrap().main.0, "app");
+    recording.includes_children = false;
+    recording.metric = Some("pss".to_owned());
+    assert_eq!(
+        places(&recording),
+        [[10.0, 10.5], [5.0, 14.0], [10.0, 10.5]]
+    );
 }
 
 fn curve(points: Vec<Point>) -> Curve {

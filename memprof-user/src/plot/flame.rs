@@ -87,18 +87,19 @@ impl<'a> Flame<'a> {
         }
     }
 
-    /// The bands from top to bottom: whose, and its rows of calls.
-    pub fn bands(&self) -> impl Iterator<Item = (String, &[Vec<&'a Call>])> {
-        let title = |lane: &Lane<'_>| format!("{}{}", lane.title.0, lane.title.1);
-        self.lanes
-            .iter()
-            .map(move |lane| (title(lane), lane.rows.as_slice()))
+    /// The bands from top to bottom: whose, what follows that is never cut, and its rows of calls.
+    pub fn bands(&self) -> impl Iterator<Item = (&str, &str, &[Vec<&'a Call>])> {
+        self.lanes.iter().map(|lane| {
+            let (name, tail) = &lane.title;
+            (name.as_str(), tail.as_str(), lane.rows.as_slice())
+        })
     }
 
-    /// The shortest name of a call's function.
-    pub fn label(&self, call: &'a Call) -> &'a str {
+    /// The shortest name of a call's function, as it is shown.
+    pub fn label(&self, call: &Call) -> String {
         let name = call.function.as_str();
-        self.labels.get(name).copied().unwrap_or(name)
+        let label = self.labels.get(name).copied().unwrap_or(name);
+        names::shown(label, call.approximate)
     }
 
     /// Height of all bands.
@@ -210,7 +211,7 @@ impl<'a> Flame<'a> {
         let with_growth = format!("{name}  {}", change(call.growth()));
         let text = match font::width(&with_growth, SIZE) <= room {
             true => with_growth,
-            false => font::fit(name, SIZE, room),
+            false => font::fit(&name, SIZE, room),
         };
         if !text.is_empty() {
             let at = (frame.x + PADDING, frame.y + frame.height - 5.0);
@@ -274,9 +275,10 @@ fn title(data: &Data, pid: Option<u32>, calls: &[&Call]) -> (String, String) {
     let curve = calls.iter().find_map(|call| call.curve);
     let curve = curve.and_then(|index| data.curves.get(index));
     let (name, shown_pid) = match (curve, pid) {
+        // Its curve may be the total.
+        (_, None) => (data.main.0.clone(), data.main.1.as_str()),
         (Some(curve), _) => (curve.label.clone(), curve.pid.as_str()),
         (None, Some(pid)) => (format!("process {pid}"), ""),
-        (None, None) => ("main process".to_owned(), ""),
     };
     let count = calls.iter().map(|call| call.calls).sum::<u64>();
     let calls = if count == 1 { "call" } else { "calls" };
@@ -300,13 +302,11 @@ impl<'a> Track<'a> {
         last.is_none_or(|other| other.end.time_s <= call.begin.time_s)
     }
 
-    /// Whether the call may have been made by what is open here.
-    fn holds_caller(&self, call: &Call) -> bool {
-        let Some(above) = (call.level as usize).checked_sub(1) else {
-            return true;
-        };
-        let holds = |caller: &Call| caller.end.time_s >= call.end.time_s;
-        self.last(above).is_some_and(holds)
+    /// What is open here and may have made the call.
+    fn caller(&self, call: &Call) -> Option<&Call> {
+        let above = (call.level as usize).checked_sub(1)?;
+        let caller = self.last(above)?;
+        (caller.end.time_s >= call.end.time_s).then_some(caller)
     }
 
     /// Whether nothing is open here that the call would hang under wrongly: its caller may not be
@@ -337,12 +337,17 @@ fn rows(calls: Vec<&Call>) -> (Vec<Vec<&Call>>, usize) {
             beyond += 1;
             continue;
         }
-        let find = |fits: fn(&Track<'_>, &Call) -> bool| {
-            let mut tracks = tracks.iter();
-            tracks.position(|track| track.is_free(call) && fits(track, call))
+        let free = tracks.iter().enumerate();
+        let free = free.filter(|(_, track)| track.is_free(call));
+        // Of several that may have made it, the one that began last: whoever waits does not call.
+        let callers = free.clone();
+        let callers = callers.filter_map(|(place, track)| Some((place, track.caller(call)?)));
+        let latest = callers.max_by(|a, b| a.1.begin.time_s.total_cmp(&b.1.begin.time_s));
+        let mut apart = free.filter(|(_, track)| track.has_no_caller(call));
+        let place = match latest {
+            Some((place, _)) => Some(place),
+            None => apart.next().map(|(place, _)| place),
         };
-        let place = find(|track, call| track.holds_caller(call))
-            .or_else(|| find(|track, call| track.has_no_caller(call)));
         match place {
             Some(place) => tracks[place].put(call),
             // More at once than there are rows.

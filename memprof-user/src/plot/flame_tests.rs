@@ -11,8 +11,10 @@ fn call(function: &str, level: u32, begin: f64, end: f64) -> Call {
         pid: None,
         begin: point(begin),
         end: point(end),
+        on_curve: [0.0; 2],
         level,
         calls: 1,
+        approximate: false,
     }
 }
 
@@ -48,11 +50,23 @@ fn nested_calls_lie_below_their_callers() {
 fn concurrent_calls_lie_beside_each_other_with_what_they_call() {
     let calls = [
         call("a", 0, 0.0, 9.0),
+        call("a1", 1, 0.5, 5.0),
         call("b", 0, 1.0, 11.0),
-        call("a1", 1, 2.0, 5.0),
         call("b1", 1, 3.0, 10.0),
     ];
     assert_eq!(laid(&calls), [["a"], ["a1"], ["b"], ["b1"]]);
+}
+
+#[test]
+fn of_two_open_calls_the_later_one_calls() {
+    // The first one waits while the second one builds.
+    let calls = [
+        call("first", 0, 0.0, 9.0),
+        call("build", 1, 0.1, 2.0),
+        call("other", 0, 3.0, 8.0),
+        call("grow", 1, 3.1, 5.0),
+    ];
+    assert_eq!(laid(&calls), [["first"], ["build"], ["other"], ["grow"]]);
 }
 
 #[test]

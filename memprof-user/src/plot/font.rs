@@ -43,6 +43,12 @@ pub fn fit(text: &str, size: f64, room: f64) -> String {
     }
 }
 
+/// Whether there is an outline of this letter, and not just the empty box.
+pub fn has(character: char) -> bool {
+    FACE.as_ref()
+        .is_some_and(|face| face.glyph_index(character).is_some())
+}
+
 /// How far the next letter stands from this one.
 fn advance(character: char, size: f64) -> f64 {
     // Letters of other scripts come from another font: one cell of a terminal is about half as

@@ -44,6 +44,17 @@ pub enum Sign {
 }
 
 impl Entry {
+    /// Words only.
+    pub fn note(label: String) -> Entry {
+        Entry {
+            sign: Sign::None,
+            ink: Ink::Muted,
+            label,
+            tail: String::new(),
+            details: Vec::new(),
+        }
+    }
+
     fn height(&self) -> f64 {
         LINE * (1 + self.details.len()) as f64 + GAP
     }

@@ -23,7 +23,7 @@ pub use axis::Range;
 pub use chart::picture;
 pub use content::PlotOptions;
 pub use data::{Call, Curve, Data, Part, Point};
-pub use png::png;
+pub use png::{missing_letters, png};
 pub use scene::Scene;
 pub use svg::{Colours, svg};
 pub use terminal::{Terminal, text};

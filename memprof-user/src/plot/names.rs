@@ -33,6 +33,16 @@ pub fn shortest<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<&'a str, &'
     labels
 }
 
+/// A name with a sign before it when begin and end of the calls are guessed; [`APPROXIMATE`] says
+/// what it means.
+pub fn shown(label: &str, approximate: bool) -> String {
+    let sign = if approximate { "~" } else { "" };
+    format!("{sign}{label}")
+}
+
+/// For the legend.
+pub const APPROXIMATE: &str = "~: approximate, from stacks";
+
 /// The last `parts` parts of a dotted name. Dots within `<locals>` count as any other.
 fn last(name: &str, parts: usize) -> &str {
     let cut = name.rmatch_indices('.').nth(parts - 1);

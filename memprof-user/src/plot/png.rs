@@ -1,5 +1,6 @@
 //! A scene as PNG. The only module that names tiny-skia.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use tiny_skia::{
@@ -14,7 +15,11 @@ use crate::sink::escape;
 
 /// Pixels of the file for one of the scene, on each side: letters stay sharp on the screens of
 /// today.
-pub const SCALE: u16 = 2;
+const SCALE: u16 = 2;
+
+/// A larger file has one pixel for one of the scene: 256 MiB while it is drawn, and twice that while
+/// it is written. A flame of many processes and depths is a hundred pages high.
+const MOST_PIXELS: f64 = (64 << 20) as f64;
 
 /// Control points of a quarter of a circle with Bézier's curves, from the corner, in radii:
 /// 1 − 4/3 (√2 − 1).
@@ -25,21 +30,43 @@ const HALO: f32 = 3.0;
 
 /// The whole file. Fails when the picture is larger than memory allows.
 pub fn png(scene: &Scene, theme: Theme) -> io::Result<Vec<u8>> {
-    let pixels = |length: f64| (length * f64::from(SCALE)).ceil() as u32;
+    let scale = scale(scene);
+    let pixels = |length: f64| (length * f64::from(scale)).ceil() as u32;
     let too_large = || io::Error::other("the picture is too large");
     let mut pixmap =
         Pixmap::new(pixels(scene.width), pixels(scene.height)).ok_or_else(too_large)?;
     pixmap.fill(colour(Ink::Background, theme));
-    let mut canvas = Canvas { pixmap, theme };
+    let transform = Transform::from_scale(f32::from(scale), f32::from(scale));
+    let mut canvas = Canvas {
+        pixmap,
+        theme,
+        transform,
+    };
     for item in &scene.items {
         canvas.draw(item);
     }
     canvas.pixmap.encode_png().map_err(io::Error::other)
 }
 
+/// The letters that a PNG has boxes for, each once.
+pub fn missing_letters(scene: &Scene) -> BTreeSet<char> {
+    let texts = scene.items.iter().filter_map(|item| match item {
+        Item::Text(text) => Some(escape::line(&text.text)),
+        _ => None,
+    });
+    let missing = texts.flat_map(|text| text.chars().collect::<Vec<char>>());
+    missing.filter(|&letter| !font::has(letter)).collect()
+}
+
+fn scale(scene: &Scene) -> u16 {
+    let pixels = scene.width * scene.height * f64::from(SCALE * SCALE);
+    if pixels <= MOST_PIXELS { SCALE } else { 1 }
+}
+
 struct Canvas {
     pixmap: Pixmap,
     theme: Theme,
+    transform: Transform,
 }
 
 impl Canvas {
@@ -101,18 +128,14 @@ impl Canvas {
     fn fill(&mut self, path: &Path, ink: Ink) {
         let paint = paint(ink, self.theme);
         self.pixmap
-            .fill_path(path, &paint, FillRule::Winding, transform(), None);
+            .fill_path(path, &paint, FillRule::Winding, self.transform, None);
     }
 
     fn stroke(&mut self, path: &Path, ink: Ink, stroke: &Stroke) {
         let paint = paint(ink, self.theme);
         self.pixmap
-            .stroke_path(path, &paint, stroke, transform(), None);
+            .stroke_path(path, &paint, stroke, self.transform, None);
     }
-}
-
-fn transform() -> Transform {
-    Transform::from_scale(f32::from(SCALE), f32::from(SCALE))
 }
 
 fn colour(ink: Ink, theme: Theme) -> Color {
@@ -202,5 +225,21 @@ impl Pen for Outline {
 
     fn close(&mut self) {
         self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_very_high_picture_has_fewer_pixels() {
+        let scene = |height| Scene {
+            width: 1260.0,
+            height,
+            items: Vec::new(),
+        };
+        assert_eq!(scale(&scene(540.0)), 2);
+        assert_eq!(scale(&scene(32_000.0)), 1);
     }
 }

@@ -63,8 +63,9 @@ pub fn text(recordings: &[Data], options: &PlotOptions, terminal: &Terminal) -> 
         let mut functions = content.functions.iter();
         let place = functions.position(|function| function.name == call.function);
         let ink = place.map_or(Ink::Others, brackets::ink);
-        canvas.letter('[', ink, &scale, call.begin);
-        canvas.letter(']', ink, &scale, call.end);
+        let [begin, end] = call.ends();
+        canvas.letter('[', ink, &scale, begin);
+        canvas.letter(']', ink, &scale, end);
     }
     let memory = axis::bytes(scale.bytes, (height as f64 / 3.0).max(2.0));
     let time = axis::seconds(scale.time_s, (width as f64 / 12.0).max(2.0));

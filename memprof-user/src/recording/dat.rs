@@ -346,6 +346,7 @@ fn call(words: &[&str]) -> Option<Numbers> {
                 "rss0" => own[0] = bytes(value),
                 "rss1" => own[1] = bytes(value),
                 "calls" => call.calls = value.parse().unwrap_or(1),
+                "approximate" => call.approximate = value == "yes",
                 _ => {}
             }
         }

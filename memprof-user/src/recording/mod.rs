@@ -82,6 +82,8 @@ pub struct Call {
     pub level: u32,
     /// How many calls began in it: 0 when a suspended one (a generator, a coroutine) went on.
     pub calls: u64,
+    /// Begin and end are guessed from stacks.
+    pub approximate: bool,
 }
 
 /// Lines of a file that were passed over.

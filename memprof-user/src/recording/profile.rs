@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Call, Point, Recording, Series, settle};
-use crate::model::{Process, Profile};
+use crate::model::{Metric, Process, Profile};
 
 impl From<&Profile> for Recording {
     fn from(profile: &Profile) -> Recording {
@@ -11,6 +11,7 @@ impl From<&Profile> for Recording {
         let main = main_sample.map_or(0, |sample| sample.process);
         let mut recording = Recording {
             command: Some(profile.command.clone()),
+            metric: profile.metric.map(|metric| metric.name().to_owned()),
             loss: loss(profile),
             ..Recording::default()
         };
@@ -91,9 +92,10 @@ fn calls(profile: &Profile, main: u32, series: &Series) -> Vec<Call> {
         };
         let is_main = mark.process == main;
         let own = [mark.rss_begin as f64, mark.rss_end as f64];
+        let of_rss = profile.metric.is_none_or(|metric| metric == Metric::Rss);
         let point = |epoch_s, own| Point {
             epoch_s,
-            bytes: match is_main {
+            bytes: match is_main && of_rss {
                 true => own,
                 false => series.at(epoch_s),
             },
@@ -107,6 +109,7 @@ fn calls(profile: &Profile, main: u32, series: &Series) -> Vec<Call> {
             own_bytes: Some(own),
             level: mark.level,
             calls: mark.calls,
+            approximate: mark.approximate,
         });
     }
     settle(&mut calls);

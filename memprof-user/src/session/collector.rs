@@ -432,6 +432,7 @@ impl Collector {
         let (marks, marked) = model.take_marks(clock::epoch_s());
         let (processes, owners, samples) = model.finish(clock::epoch_s());
         let (functions, frames, stacks) = self.symbols.tables().clone().into_parts();
+        let natives = self.natives.as_ref().map(Natives::table);
         Profile {
             command,
             started_epoch_s: self.started_epoch_s,
@@ -440,13 +441,12 @@ impl Collector {
             functions,
             frames,
             stacks,
-            natives: self
-                .natives
-                .as_ref()
-                .map_or(Vec::new(), |natives| natives.table().to_vec()),
+            natives: natives.unwrap_or_default().to_vec(),
             files: self.files.table().to_vec(),
             owners,
             samples,
+            // For who takes the samples to say.
+            metric: None,
             shares,
             marks,
             marked,

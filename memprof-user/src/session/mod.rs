@@ -196,7 +196,8 @@ impl Session {
     /// Saves and shows what is known when one of these thresholds is crossed.
     pub fn watch(&mut self, triggers: Vec<Trigger>, action: OnTrigger, base: PathBuf) {
         if !triggers.is_empty() {
-            self.watch = Some(Watch::new(triggers, action, base));
+            let metric = self.options.metric;
+            self.watch = Some(Watch::new(triggers, action, base, metric));
         }
     }
 
@@ -406,9 +407,11 @@ impl Session {
             loaded,
             collector,
             started,
+            options,
             ..
         } = self;
-        let outcome = collector.finish(command, started.elapsed(), ending);
+        let mut outcome = collector.finish(command, started.elapsed(), ending);
+        outcome.profile.metric = Some(options.metric);
         drop(loaded);
         outcome
     }

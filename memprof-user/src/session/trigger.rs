@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::collector::Collector;
 use crate::error::{Error, Result};
 use crate::report::{self, size};
-use crate::sink::escape;
+use crate::sink::{Metric, escape};
 use crate::target::{Launched, Rollup, resident_bytes};
 use crate::{capture, output, snapshot};
 
@@ -143,6 +143,8 @@ pub struct Watch {
     triggers: Vec<Trigger>,
     action: OnTrigger,
     base: PathBuf,
+    /// What the samples are.
+    metric: Metric,
     fired: u32,
     /// By trigger and process; 0: the total.
     above: HashSet<(usize, u32)>,
@@ -153,11 +155,12 @@ pub struct Watch {
 
 impl Watch {
     /// Captures go to `BASE.trigger-N.memprof`.
-    pub fn new(triggers: Vec<Trigger>, action: OnTrigger, base: PathBuf) -> Self {
+    pub fn new(triggers: Vec<Trigger>, action: OnTrigger, base: PathBuf, metric: Metric) -> Self {
         Watch {
             triggers,
             action,
             base,
+            metric,
             fired: 0,
             above: HashSet::new(),
             history: HashMap::new(),
@@ -284,7 +287,8 @@ impl Watch {
             Ok(snapshot) => eprint!("{}", snapshot::text(&snapshot)),
             Err(error) => eprintln!("{error}"),
         }
-        let profile = collector.profile(command.to_owned(), elapsed);
+        let mut profile = collector.profile(command.to_owned(), elapsed);
+        profile.metric = Some(self.metric);
         eprint!("{}", report::table(&profile));
         let mut path = self.base.clone().into_os_string();
         path.push(format!(".trigger-{}.memprof", self.fired));

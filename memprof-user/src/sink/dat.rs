@@ -8,19 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::escape;
-use crate::model::{FINEST_S, LossTotals, Mark, Process, Profile, Sample, coarsen};
-
-/// What MEM and CHLD lines show.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Metric {
-    /// Resident set size.
-    #[default]
-    Rss,
-    /// Proportional set size.
-    Pss,
-    /// Unique set size.
-    Uss,
-}
+use crate::model::{FINEST_S, LossTotals, Mark, Metric, Process, Profile, Sample, coarsen};
 
 /// How the series are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +68,7 @@ impl<W: Write> DatWriter<W> {
         &mut self,
         processes: impl Iterator<Item = (u32, &'a str, bool)>,
     ) -> io::Result<()> {
-        let metric = match self.options.metric {
-            Metric::Rss => "rss",
-            Metric::Pss => "pss",
-            Metric::Uss => "uss",
-        };
+        let metric = self.options.metric.name();
         let tree = match self.options.include_children {
             true => "yes",
             false => "no",
@@ -139,9 +123,15 @@ impl<W: Write> DatWriter<W> {
         } else {
             format!("{pid}/")
         };
+        let approximate = if mark.approximate {
+            " approximate=yes"
+        } else {
+            ""
+        };
         writeln!(
             self.out,
-            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={} calls={}",
+            "{keyword} {prefix}{} {:.4} {:.4} {:.4} {:.4} {level} pid={pid} rss0={} rss1={} \
+             calls={}{approximate}",
             escape::token(&mark.function),
             mem.0,
             mark.begin_epoch_s,

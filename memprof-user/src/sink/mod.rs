@@ -14,13 +14,14 @@ mod view;
 
 use std::io::{self, Write};
 
-pub use dat::{DatOptions, DatWriter, Metric};
+pub use dat::{DatOptions, DatWriter};
 pub use flamegraph::FlamegraphOptions;
 pub use folded::FoldedOptions;
 pub use kind::Kind;
 pub use loss::loss_line;
 pub use view::View;
 
+pub use crate::model::Metric;
 use crate::model::Profile;
 
 /// A file format that a profile can be written in.

@@ -20,6 +20,7 @@ fn decode(bytes: &[u8]) -> String {
             mem::decode_latin1(bytes).into_owned()
         }
         label => {
+            let label = web_label(label);
             let encoding = Encoding::for_label(label.as_bytes()).unwrap_or(UTF_8);
             // A byte order mark goes before the comment, and is taken away.
             encoding.decode(bytes).0.into_owned()
@@ -27,7 +28,21 @@ fn decode(bytes: &[u8]) -> String {
     }
 }
 
-/// The encoding that a comment names, in lower case with `-` for `_`.
+/// WHATWG's label of an encoding that only Python calls so (CPython's `Lib/encodings/aliases.py`),
+/// of those that sources are written in.
+fn web_label(label: &str) -> &str {
+    match label {
+        "cp932" | "ms932" | "mskanji" | "ms-kanji" => "shift_jis",
+        "cp936" | "ms936" => "gbk",
+        "cp949" | "ms949" | "uhc" => "euc-kr",
+        "cp950" | "ms950" => "big5",
+        "mac-roman" | "macroman" => "macintosh",
+        label => label,
+    }
+}
+
+/// The encoding that a comment names, in lower case with `-` for `_`. What an editor adds about
+/// line ends is left out (CPython's `get_normal_name`): `latin-1-unix`.
 fn declared(bytes: &[u8]) -> Option<String> {
     let mut lines = bytes.split(|&byte| byte == b'\n');
     let first = lines.next()?;
@@ -56,7 +71,12 @@ fn cookie(line: &[u8]) -> Option<String> {
         let end = rest.find(|c| !of_label(c)).unwrap_or(rest.len());
         (end > 0).then(|| &rest[..end])
     })?;
-    Some(named.to_ascii_lowercase().replace('_', "-"))
+    let named = named.to_ascii_lowercase().replace('_', "-");
+    let latin_1 = ["latin-1-", "iso-8859-1-", "iso-latin-1-"];
+    match latin_1.iter().any(|with_more| named.starts_with(with_more)) {
+        true => Some("latin-1".to_owned()),
+        false => Some(named),
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +101,11 @@ mod tests {
             "'€'"
         );
         assert_eq!(lines(b"# coding=koi8_r\n'\xc1'")[1], "'а'");
+        assert_eq!(lines(b"# coding: latin-1-unix\n'\xe9\x80'")[1], "'é\u{80}'");
+        // By the names that Python alone has. The second byte is a backslash, were it ASCII.
+        assert_eq!(lines(b"# coding: cp932\n'\x95\x5c'")[1], "'表'");
+        assert_eq!(lines(b"# coding: cp949\n'\xb0\xa1'")[1], "'가'");
+        assert_eq!(lines(b"# coding: mac_roman\n'\x8e'")[1], "'é'");
         assert_eq!(lines(b"# coding: utf-8\n'\xc3\xa9'")[1], "'é'");
         // Not in the third line, not below code, not outside a comment.
         for head in [

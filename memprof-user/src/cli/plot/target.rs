@@ -127,6 +127,17 @@ impl Target {
 }
 
 fn png(scene: &Scene, theme: Theme) -> Result<Vec<u8>> {
+    const TOLD: usize = 8;
+    let missing = plot::missing_letters(scene);
+    if !missing.is_empty() {
+        let told: String = missing.iter().take(TOLD).collect();
+        let more = if missing.len() > TOLD { "…" } else { "" };
+        // The picture is there: this is no failure.
+        eprintln!(
+            "warning: the letters of a PNG are Latin, Greek and Cyrillic, and boxes stand for {told}{more} \
+             (an SVG shows them: -o NAME.svg)"
+        );
+    }
     plot::png(scene, theme).map_err(|error| {
         Error::failed(
             "cannot draw the PNG",

@@ -15,10 +15,9 @@ pub fn write(
     time_s: Range,
     terminal: &Terminal,
 ) {
-    for (title, rows) in flame.bands() {
-        out.push('\n');
-        out.push_str(&clipped(&title, terminal.columns));
-        out.push('\n');
+    for (name, tail, rows) in flame.bands() {
+        let room = terminal.columns.saturating_sub(tail.width());
+        out.push_str(&format!("\n{}{tail}\n", clipped(name, room)));
         for calls in rows {
             row(out, flame, calls, (width, time_s), terminal.colour);
         }
@@ -72,7 +71,7 @@ fn shown(flame: &Flame<'_>, call: &Call, cells: usize) -> String {
     let text = match (fits, room) {
         (true, _) => clipped(&format!("{name} {growth}"), room),
         // One letter and what stands for the rest tell nothing.
-        (false, 3..) => clipped(name, room),
+        (false, 3..) => clipped(&name, room),
         (false, _) => String::new(),
     };
     let rest = "─".repeat(room.saturating_sub(text.width()));
