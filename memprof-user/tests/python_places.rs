@@ -117,6 +117,43 @@ fn a_stripped_build_is_walked() {
 }
 
 #[test]
+fn what_a_file_is_called_does_not_matter() {
+    for found in supported() {
+        let (program, prefix) = real(&found);
+        let other = match found.minor() {
+            6 => 7,
+            _ => 6,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let library = library(&prefix, found.minor());
+        let names = match library {
+            Some(_) => ["plugin.so".to_owned(), format!("libpython3.{other}.so.1.0")],
+            None => ["my.solver".to_owned(), format!("python3.{other}")],
+        };
+        for name in names {
+            let renamed = directory.path().join(name);
+            std::fs::copy(library.as_ref().unwrap_or(&program), &renamed).unwrap();
+            let mut command = match &library {
+                Some(library) => {
+                    let needed = directory.path().join(library.file_name().unwrap());
+                    let _ = std::fs::remove_file(&needed);
+                    symlink(&renamed, needed).unwrap();
+                    Command::new(&program)
+                }
+                None => Command::new(&renamed),
+            };
+            command.env("PYTHONHOME", &prefix);
+            command.env("LD_LIBRARY_PATH", directory.path());
+            let (program, truths) = Program::deep_as(command, 5);
+            let interpreter = python(program.pid());
+            assert_eq!(interpreter.path, renamed);
+            assert_eq!(interpreter.layout.version & 0xff, u32::from(found.minor()));
+            assert_walks(program.pid(), &truths, &interpreter);
+        }
+    }
+}
+
+#[test]
 fn a_virtual_environment_is_the_interpreter_it_links_to() {
     for found in supported() {
         let directory = tempfile::tempdir().unwrap();

@@ -37,7 +37,7 @@ pub fn process(target: &Target) -> Vec<Check> {
         Ok(Detection::NotPython) => refuse(
             Error::failed(
                 "it is not Python",
-                "no program or libpython that it has mapped holds a CPython",
+                "no program or library that it has mapped holds a CPython",
                 "find the pid: pgrep -af python",
             )
             .with_exit(Exit::Unsupported),

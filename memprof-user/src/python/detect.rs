@@ -4,6 +4,7 @@
 //! addresses follow from the file and from where it is mapped. What the running process can
 //! prove in addition is checked.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,11 @@ use crate::target::{Mapping, Mappings, ProcessMemory, ReadMemory, Target};
 
 /// Programs looked at in one process: a program, its loader, a library or two.
 const CANDIDATES: usize = 32;
+/// Libraries of any name looked at in one process, those that have so much code at least: a small
+/// CPython (3.6, without its modules) has 1.5 MiB, glibc 1.3.
+const LIBRARIES: usize = 512;
+const INTERPRETER_BYTES: u64 = 1400 << 10;
+
 /// What a process is.
 #[derive(Clone, Debug)]
 pub enum Detection {
@@ -153,19 +159,43 @@ impl Detector {
         known::of_program(&mut self.images, path)
     }
 
+    /// Programs and libpython; where none of them is an interpreter, a library of another name may
+    /// have one inside (a plugin that is linked to libpython.a).
     fn candidates<'a>(
         &mut self,
         pid: u32,
         mappings: &'a Mappings,
     ) -> io::Result<Vec<Candidate<'a>>> {
-        let mut looked_at: Vec<(&Path, u64)> = Vec::new();
+        let files = || {
+            mappings
+                .iter()
+                .filter(|mapping| mapping.is_file() && mapping.executable)
+        };
+        let likely = files().filter(|mapping| is_likely(&mapping.path));
+        let mut candidates = self.among(pid, likely, CANDIDATES)?;
+        if !candidates.iter().any(|candidate| candidate.facts.is_whole) {
+            let is_large = |mapping: &&Mapping| mapping.len() >= INTERPRETER_BYTES;
+            let others = files().filter(|mapping| !is_likely(&mapping.path));
+            let others = others.filter(is_large);
+            candidates.extend(self.among(pid, others, LIBRARIES)?);
+        }
+        Ok(candidates)
+    }
+
+    /// The candidates among these mappings, of which so many files are looked at.
+    fn among<'a>(
+        &mut self,
+        pid: u32,
+        mappings: impl Iterator<Item = &'a Mapping>,
+        most: usize,
+    ) -> io::Result<Vec<Candidate<'a>>> {
+        let mut looked_at: HashSet<(&Path, u64)> = HashSet::new();
         let mut candidates = Vec::new();
-        for mapping in mappings.iter().filter(|mapping| may_hold_python(mapping)) {
+        for mapping in mappings {
             let file = (mapping.path.as_path(), mapping.inode);
-            if looked_at.contains(&file) || looked_at.len() >= CANDIDATES {
+            if looked_at.len() >= most || !looked_at.insert(file) {
                 continue;
             }
-            looked_at.push(file);
             let facts = match self.images.facts(pid, mapping) {
                 Ok(facts) => facts,
                 Err(error) if is_named_python(&mapping.path) => return Err(error),
@@ -187,11 +217,8 @@ impl Detector {
 
 /// Programs, whatever their names (uWSGI holds an interpreter), and libpython. The program is
 /// not taken from /proc/PID/exe: started through the loader, that is the loader.
-fn may_hold_python(mapping: &Mapping) -> bool {
-    let name = file_name(&mapping.path);
-    mapping.is_file()
-        && mapping.executable
-        && (name.starts_with("libpython") || !name.contains(".so"))
+fn is_likely(path: &Path) -> bool {
+    file_name(path).starts_with("libpython") || !is_library(path)
 }
 
 fn is_named_python(path: &Path) -> bool {
@@ -200,7 +227,8 @@ fn is_named_python(path: &Path) -> bool {
 }
 
 pub(super) fn is_library(path: &Path) -> bool {
-    file_name(path).contains(".so")
+    let name = file_name(path);
+    name.ends_with(".so") || name.contains(".so.")
 }
 
 fn file_name(path: &Path) -> &str {
@@ -321,10 +349,11 @@ mod tests {
     }
 
     #[test]
-    fn only_programs_and_libpython_are_looked_at() {
+    fn programs_and_libpython_are_looked_at_first() {
         for (path, wanted) in [
             ("/usr/bin/python3.11", true),
             ("/usr/bin/uwsgi", true),
+            ("/opt/my.solver", true),
             ("/usr/lib/libpython3.11.so.1.0", true),
             ("/lib64/ld-linux-x86-64.so.2", false),
             (
@@ -332,7 +361,7 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(may_hold_python(&mapping(path)), wanted, "{path}");
+            assert_eq!(is_likely(Path::new(path)), wanted, "{path}");
         }
     }
 
