@@ -3,7 +3,7 @@
 
 mod interpreters;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -150,6 +150,35 @@ fn what_a_file_is_called_does_not_matter() {
             assert_eq!(interpreter.layout.version & 0xff, u32::from(found.minor()));
             assert_walks(program.pid(), &truths, &interpreter);
         }
+    }
+}
+
+/// The kernel side knows an interpreter by its inode. ext4 gives the number of a file that has been
+/// removed to the next one.
+#[test]
+fn no_other_file_has_the_inode_of_a_known_interpreter() {
+    let is_static = |found: &Found| library(&real(found).1, found.minor()).is_none();
+    let Some(found) = supported().into_iter().find(is_static) else {
+        missing("a static interpreter");
+        return;
+    };
+    let (original, prefix) = real(&found);
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("python");
+    std::fs::copy(original, &copy).unwrap();
+    let mut command = Command::new(&copy);
+    command.env("PYTHONHOME", prefix);
+    let (program, _) = Program::deep_as(command, 5);
+    let interpreter = python(program.pid());
+    let known = interpreter.known.as_ref().expect("known by its file");
+    assert_eq!(known.key.inode, std::fs::metadata(&copy).unwrap().ino());
+    drop(program);
+    std::fs::remove_file(&copy).unwrap();
+    for number in 0..64 {
+        let next = directory.path().join(number.to_string());
+        std::fs::write(&next, "another").unwrap();
+        let inode = std::fs::metadata(next).unwrap().ino();
+        assert_ne!(inode, known.key.inode);
     }
 }
 

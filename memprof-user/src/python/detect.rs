@@ -9,16 +9,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memprof_common::{ImageKey, KnownImage, PythonLayout};
+use memprof_common::PythonLayout;
 
 use super::calibrate::{self, ThreadState, thread_states};
 use super::greenlet;
 use super::identify::{identify, prove, row_of, unsupported};
 use super::image::{Facts, Images};
-use super::known;
+use super::known::{self, Known};
 use super::roots::Roots;
 use super::tls_code::TlsCode;
 use super::versions::Offsets;
+use crate::target::open::mapped_file;
 use crate::target::{Mapping, Mappings, ProcessMemory, ReadMemory, Target};
 
 /// Programs looked at in one process: a program, its loader, a library or two.
@@ -83,7 +84,7 @@ pub struct Interpreter {
     /// The running process proved the layout; false before its initialisation.
     pub is_confirmed: bool,
     /// Its file, for the kernel side to know the next process that maps it.
-    pub known: Option<(ImageKey, KnownImage)>,
+    pub known: Option<Known>,
 }
 
 impl Interpreter {
@@ -138,7 +139,9 @@ impl Detector {
             Ok(interpreter) => {
                 let mut detection = prove(&memory, interpreter);
                 if let Detection::Python(interpreter) = &mut detection {
-                    interpreter.known = known::of_process(interpreter, chosen);
+                    interpreter.known = known::of_process(interpreter, chosen, || {
+                        mapped_file(target.pid, chosen.mapping)
+                    });
                     // After that: another process of this interpreter need not have it.
                     if let Some(place) =
                         greenlet::find(&mut self.images, target.pid, &mappings, &memory)
@@ -155,7 +158,7 @@ impl Detector {
 
     /// The interpreter that a program on disk is going to run: it is one, it needs a libpython,
     /// or it is a script for one. With its version. Before its first process exists.
-    pub fn of_program(&mut self, path: &Path) -> Option<(ImageKey, KnownImage, String)> {
+    pub fn of_program(&mut self, path: &Path) -> Option<(Known, String)> {
         known::of_program(&mut self.images, path)
     }
 
