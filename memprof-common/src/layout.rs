@@ -121,7 +121,8 @@ pub struct PythonLayout {
     /// `PyThreadState.interp`; read with the fields above where `code_generation` is used.
     pub tstate_interp: u16,
     /// `PyInterpreterState._code_object_generation` (u64, 3.14+), which changes whenever a code
-    /// object dies; 0 where there is none.
+    /// object dies, or `.func_state.next_version` (u32 and padding, 3.13), which does whenever one
+    /// is made; 0 where there is none.
     pub code_generation: u16,
     /// `co_version` (u32, 3.12+): another one for each code object of a process, or 0. 0: the
     /// version has none.

@@ -4,10 +4,11 @@
 //! What was walked are addresses, and code objects die: another one may stand at the address of
 //! the one before, with the same callers. So what identifies the code objects is part of a
 //! stack's id, and whether they are still the same is asked at each capture. From 3.14 on the
-//! interpreter counts the code objects that died: one read answers for the whole stack. Before,
-//! one read answers for the innermost frame; its callers are looked at each time when one of them
-//! was made at run time or has changed before, and else more and more rarely, in the end every
-//! [`TRUSTED`] captures: what is replaced again and again is noticed the first time.
+//! interpreter counts the code objects that died, in 3.13 those that were made: one read answers
+//! for the whole stack. Before, one read answers for the innermost frame; its callers are looked at
+//! each time when one of them was made at run time or has changed before, and else more and more
+//! rarely, in the end every [`TRUSTED`] captures: what is replaced again and again is noticed the
+//! first time.
 
 use core::ops::ControlFlow;
 
@@ -263,7 +264,7 @@ fn look_for_greenlet(
     }
 }
 
-/// How many code objects have died, where the interpreter counts them. The window holds what was
+/// How many code objects have died, or were made, where the interpreter counts them. The window holds what was
 /// read last of the thread state.
 #[inline(always)]
 fn code_generation(layout: &PythonLayout, window: &UserWindow) -> Option<u64> {

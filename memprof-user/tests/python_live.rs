@@ -51,10 +51,11 @@ fn every_supported_interpreter_is_detected_and_walked() {
             assert!(interpreter.is_confirmed);
             // What its files say before it is started is what its process shows.
             let known = Detector::new().of_program(&found.path);
-            let (key, image, version) = known.expect("known by its files");
+            let (known, version) = known.expect("known by its files");
+            let running = interpreter.known.as_ref().expect("known as it runs");
             assert_eq!(
-                Some((key, image)),
-                interpreter.known,
+                (known.key, known.image),
+                (running.key, running.image),
                 "{}",
                 found.path.display()
             );

@@ -3,7 +3,7 @@
 
 mod interpreters;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -113,6 +113,72 @@ fn a_stripped_build_is_walked() {
         let interpreter = python(program.pid());
         assert!(interpreter.path.starts_with(directory.path()));
         assert_walks(program.pid(), &truths, &interpreter);
+    }
+}
+
+#[test]
+fn what_a_file_is_called_does_not_matter() {
+    for found in supported() {
+        let (program, prefix) = real(&found);
+        let other = match found.minor() {
+            6 => 7,
+            _ => 6,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let library = library(&prefix, found.minor());
+        let names = match library {
+            Some(_) => ["plugin.so".to_owned(), format!("libpython3.{other}.so.1.0")],
+            None => ["my.solver".to_owned(), format!("python3.{other}")],
+        };
+        for name in names {
+            let renamed = directory.path().join(name);
+            std::fs::copy(library.as_ref().unwrap_or(&program), &renamed).unwrap();
+            let mut command = match &library {
+                Some(library) => {
+                    let needed = directory.path().join(library.file_name().unwrap());
+                    let _ = std::fs::remove_file(&needed);
+                    symlink(&renamed, needed).unwrap();
+                    Command::new(&program)
+                }
+                None => Command::new(&renamed),
+            };
+            command.env("PYTHONHOME", &prefix);
+            command.env("LD_LIBRARY_PATH", directory.path());
+            let (program, truths) = Program::deep_as(command, 5);
+            let interpreter = python(program.pid());
+            assert_eq!(interpreter.path, renamed);
+            assert_eq!(interpreter.layout.version & 0xff, u32::from(found.minor()));
+            assert_walks(program.pid(), &truths, &interpreter);
+        }
+    }
+}
+
+/// The kernel side knows an interpreter by its inode. ext4 gives the number of a file that has been
+/// removed to the next one.
+#[test]
+fn no_other_file_has_the_inode_of_a_known_interpreter() {
+    let is_static = |found: &Found| library(&real(found).1, found.minor()).is_none();
+    let Some(found) = supported().into_iter().find(is_static) else {
+        missing("a static interpreter");
+        return;
+    };
+    let (original, prefix) = real(&found);
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("python");
+    std::fs::copy(original, &copy).unwrap();
+    let mut command = Command::new(&copy);
+    command.env("PYTHONHOME", prefix);
+    let (program, _) = Program::deep_as(command, 5);
+    let interpreter = python(program.pid());
+    let known = interpreter.known.as_ref().expect("known by its file");
+    assert_eq!(known.key.inode, std::fs::metadata(&copy).unwrap().ino());
+    drop(program);
+    std::fs::remove_file(&copy).unwrap();
+    for number in 0..64 {
+        let next = directory.path().join(number.to_string());
+        std::fs::write(&next, "another").unwrap();
+        let inode = std::fs::metadata(next).unwrap().ino();
+        assert_ne!(inode, known.key.inode);
     }
 }
 

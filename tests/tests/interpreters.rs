@@ -134,6 +134,27 @@ fn reused_code(python: Result<PathBuf, String>) {
     }
 }
 
+/// From 3.13 on the interpreter tells that there are other code objects.
+#[test]
+fn a_caller_replaced_after_many_captures_has_its_own_name() {
+    for python in [
+        machine::interpreter("3.13"),
+        machine::packaged_interpreter("3.13"),
+        machine::interpreter("3.14"),
+        machine::interpreter("3.15"),
+    ] {
+        let Some((truth, report, _session)) = traced(python, "replaced_caller.py", &[]) else {
+            return;
+        };
+        assert_no_stack_lost(&report);
+        assert_eq!(truth[0].truth.len(), 12);
+        for (name, bytes) in &truth[0].truth {
+            let row = report.function(name, "page.html");
+            SMALL.check(&format!("gross of {name}"), row.gross, *bytes);
+        }
+    }
+}
+
 fn recursion(python: Result<PathBuf, String>) {
     let Some((truth, report, session)) = traced(python, "recursion.py", &[]) else {
         return;

@@ -37,7 +37,7 @@ pub fn process(target: &Target) -> Vec<Check> {
         Ok(Detection::NotPython) => refuse(
             Error::failed(
                 "it is not Python",
-                "no program or libpython that it has mapped holds a CPython",
+                "no program or library that it has mapped holds a CPython",
                 "find the pid: pgrep -af python",
             )
             .with_exit(Exit::Unsupported),
@@ -62,6 +62,7 @@ fn python(target: &Target, interpreter: &Interpreter) -> Vec<Check> {
         _ => "plain: code objects have no qualified names before 3.11",
     };
     let lifetimes = match (interpreter.layout.code_generation, minor) {
+        (1.., 13) => "told by the interpreter's own count of those that were made",
         (1.., _) => "told by the interpreter's own count of those that died",
         _ => "told by looking at them: the innermost each time, the others now and then",
     };

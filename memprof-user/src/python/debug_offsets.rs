@@ -47,6 +47,9 @@ pub const FIELDS: [fn(&mut Offsets) -> &mut u32; 22] = [
 /// Position of `interpreter_state.code_object_generation`, in 3.14 and 3.15.
 const CODE_GENERATION: usize = 160;
 
+/// Positions of `interpreter_state.size` and `thread_state.size`, in 3.13.
+const SIZES: (usize, usize) = (48, 152);
+
 /// Where each of [`FIELDS`] stands in the structure of one minor version.
 pub type Positions = [u16; FIELDS.len()];
 
@@ -56,8 +59,9 @@ fn fields(row: &Row) -> impl Iterator<Item = (usize, fn(&mut Offsets) -> &mut u3
     let listed = positions.zip(FIELDS).map(|(&at, field)| (at.into(), field));
     let generation: fn(&mut Offsets) -> &mut u32 =
         |o| o.interpreter_code_generation.get_or_insert(0);
-    let has_generation = row.offsets.interpreter_code_generation.is_some();
-    listed.chain(has_generation.then_some((CODE_GENERATION, generation)))
+    let says_generation =
+        row.offsets.interpreter_code_generation.is_some() && row.interpreter_own_bytes.is_empty();
+    listed.chain(says_generation.then_some((CODE_GENERATION, generation)))
 }
 
 /// What its head says.
@@ -88,6 +92,13 @@ pub fn offsets(row: &Row, bytes: &[u8]) -> Option<Offsets> {
         let value = number(bytes, position).filter(|&value| value < LARGEST)?;
         *field(&mut offsets) = value as u32;
     }
+    if !row.interpreter_own_bytes.is_empty() {
+        let (interpreter, thread) = (number(bytes, SIZES.0)?, number(bytes, SIZES.1)?);
+        let own_bytes = interpreter.wrapping_sub(thread);
+        if !row.interpreter_own_bytes.contains(&own_bytes) {
+            offsets.interpreter_code_generation = None;
+        }
+    }
     // PyCompactUnicodeObject only adds to PyASCIIObject.
     let added = row.offsets.unicode_compact_data - row.offsets.unicode_ascii_data;
     offsets.unicode_compact_data = offsets.unicode_ascii_data + added;
@@ -114,6 +125,10 @@ mod tests {
             let value = u64::from(*field(&mut offsets));
             bytes[position..position + 8].copy_from_slice(&value.to_le_bytes());
         }
+        let own_bytes = row.interpreter_own_bytes.first().copied().unwrap_or(0);
+        let interpreter = (own_bytes + 304).to_le_bytes();
+        bytes[SIZES.0..SIZES.0 + 8].copy_from_slice(&interpreter);
+        bytes[SIZES.1..SIZES.1 + 8].copy_from_slice(&304_u64.to_le_bytes());
         bytes
     }
 
@@ -130,6 +145,16 @@ mod tests {
             (read.unicode_ascii_data, read.unicode_compact_data),
             (48, 64)
         );
+    }
+
+    #[test]
+    fn a_build_of_another_size_has_its_counter_elsewhere() {
+        let row = row(13).unwrap();
+        let mut bytes = structure(row);
+        let counter = |bytes: &[u8]| offsets(row, bytes).unwrap().interpreter_code_generation;
+        assert_eq!(counter(&bytes), Some(17000));
+        bytes[SIZES.0] += 16;
+        assert_eq!(counter(&bytes), None);
     }
 
     #[test]

@@ -4,24 +4,31 @@
 //! addresses follow from the file and from where it is mapped. What the running process can
 //! prove in addition is checked.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memprof_common::{ImageKey, KnownImage, PythonLayout};
+use memprof_common::PythonLayout;
 
 use super::calibrate::{self, ThreadState, thread_states};
 use super::greenlet;
 use super::identify::{identify, prove, row_of, unsupported};
 use super::image::{Facts, Images};
-use super::known;
+use super::known::{self, Known};
 use super::roots::Roots;
 use super::tls_code::TlsCode;
 use super::versions::Offsets;
+use crate::target::open::mapped_file;
 use crate::target::{Mapping, Mappings, ProcessMemory, ReadMemory, Target};
 
 /// Programs looked at in one process: a program, its loader, a library or two.
 const CANDIDATES: usize = 32;
+/// Libraries of any name looked at in one process, those that have so much code at least: a small
+/// CPython (3.6, without its modules) has 1.5 MiB, glibc 1.3.
+const LIBRARIES: usize = 512;
+const INTERPRETER_BYTES: u64 = 1400 << 10;
+
 /// What a process is.
 #[derive(Clone, Debug)]
 pub enum Detection {
@@ -77,7 +84,7 @@ pub struct Interpreter {
     /// The running process proved the layout; false before its initialisation.
     pub is_confirmed: bool,
     /// Its file, for the kernel side to know the next process that maps it.
-    pub known: Option<(ImageKey, KnownImage)>,
+    pub known: Option<Known>,
 }
 
 impl Interpreter {
@@ -132,7 +139,9 @@ impl Detector {
             Ok(interpreter) => {
                 let mut detection = prove(&memory, interpreter);
                 if let Detection::Python(interpreter) = &mut detection {
-                    interpreter.known = known::of_process(interpreter, chosen);
+                    interpreter.known = known::of_process(interpreter, chosen, || {
+                        mapped_file(target.pid, chosen.mapping)
+                    });
                     // After that: another process of this interpreter need not have it.
                     if let Some(place) =
                         greenlet::find(&mut self.images, target.pid, &mappings, &memory)
@@ -149,23 +158,47 @@ impl Detector {
 
     /// The interpreter that a program on disk is going to run: it is one, it needs a libpython,
     /// or it is a script for one. With its version. Before its first process exists.
-    pub fn of_program(&mut self, path: &Path) -> Option<(ImageKey, KnownImage, String)> {
+    pub fn of_program(&mut self, path: &Path) -> Option<(Known, String)> {
         known::of_program(&mut self.images, path)
     }
 
+    /// Programs and libpython; where none of them is an interpreter, a library of another name may
+    /// have one inside (a plugin that is linked to libpython.a).
     fn candidates<'a>(
         &mut self,
         pid: u32,
         mappings: &'a Mappings,
     ) -> io::Result<Vec<Candidate<'a>>> {
-        let mut looked_at: Vec<(&Path, u64)> = Vec::new();
+        let files = || {
+            mappings
+                .iter()
+                .filter(|mapping| mapping.is_file() && mapping.executable)
+        };
+        let likely = files().filter(|mapping| is_likely(&mapping.path));
+        let mut candidates = self.among(pid, likely, CANDIDATES)?;
+        if !candidates.iter().any(|candidate| candidate.facts.is_whole) {
+            let is_large = |mapping: &&Mapping| mapping.len() >= INTERPRETER_BYTES;
+            let others = files().filter(|mapping| !is_likely(&mapping.path));
+            let others = others.filter(is_large);
+            candidates.extend(self.among(pid, others, LIBRARIES)?);
+        }
+        Ok(candidates)
+    }
+
+    /// The candidates among these mappings, of which so many files are looked at.
+    fn among<'a>(
+        &mut self,
+        pid: u32,
+        mappings: impl Iterator<Item = &'a Mapping>,
+        most: usize,
+    ) -> io::Result<Vec<Candidate<'a>>> {
+        let mut looked_at: HashSet<(&Path, u64)> = HashSet::new();
         let mut candidates = Vec::new();
-        for mapping in mappings.iter().filter(|mapping| may_hold_python(mapping)) {
+        for mapping in mappings {
             let file = (mapping.path.as_path(), mapping.inode);
-            if looked_at.contains(&file) || looked_at.len() >= CANDIDATES {
+            if looked_at.len() >= most || !looked_at.insert(file) {
                 continue;
             }
-            looked_at.push(file);
             let facts = match self.images.facts(pid, mapping) {
                 Ok(facts) => facts,
                 Err(error) if is_named_python(&mapping.path) => return Err(error),
@@ -187,11 +220,8 @@ impl Detector {
 
 /// Programs, whatever their names (uWSGI holds an interpreter), and libpython. The program is
 /// not taken from /proc/PID/exe: started through the loader, that is the loader.
-fn may_hold_python(mapping: &Mapping) -> bool {
-    let name = file_name(&mapping.path);
-    mapping.is_file()
-        && mapping.executable
-        && (name.starts_with("libpython") || !name.contains(".so"))
+fn is_likely(path: &Path) -> bool {
+    file_name(path).starts_with("libpython") || !is_library(path)
 }
 
 fn is_named_python(path: &Path) -> bool {
@@ -200,7 +230,8 @@ fn is_named_python(path: &Path) -> bool {
 }
 
 pub(super) fn is_library(path: &Path) -> bool {
-    file_name(path).contains(".so")
+    let name = file_name(path);
+    name.ends_with(".so") || name.contains(".so.")
 }
 
 fn file_name(path: &Path) -> &str {
@@ -321,10 +352,11 @@ mod tests {
     }
 
     #[test]
-    fn only_programs_and_libpython_are_looked_at() {
+    fn programs_and_libpython_are_looked_at_first() {
         for (path, wanted) in [
             ("/usr/bin/python3.11", true),
             ("/usr/bin/uwsgi", true),
+            ("/opt/my.solver", true),
             ("/usr/lib/libpython3.11.so.1.0", true),
             ("/lib64/ld-linux-x86-64.so.2", false),
             (
@@ -332,7 +364,7 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(may_hold_python(&mapping(path)), wanted, "{path}");
+            assert_eq!(is_likely(Path::new(path)), wanted, "{path}");
         }
     }
 

@@ -171,8 +171,8 @@ pub(super) fn prove(memory: &impl ReadMemory, mut interpreter: Interpreter) -> D
     }
     Detection::Unsupported {
         version: interpreter.version,
-        why: "its threads' states are not where this version keeps them (a debug or patched \
-              build, or not glibc)"
+        why: "its threads' states are not where this version keeps them (a patched build, not \
+              glibc, or a program that made 32 pthread keys before it)"
             .to_owned(),
     }
 }

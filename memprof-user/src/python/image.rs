@@ -268,18 +268,22 @@ fn version_of_image(image: &Image, named: Option<(u8, u8)>) -> Option<Version> {
     version_among(data.split(|&byte| byte == 0), named)
 }
 
+/// What the file holds goes before what it is called: it may have been renamed.
 fn version_among<'a>(
     strings: impl Iterator<Item = &'a [u8]>,
     named: Option<(u8, u8)>,
 ) -> Option<Version> {
     let ends = strings.filter_map(|text| text.rsplit(|&byte| byte == b'/').next());
-    let mut found: Vec<Version> = ends
+    let (fitting, others): (Vec<Version>, Vec<Version>) = ends
         .filter_map(version_of_text)
-        .filter(|version| match named {
-            Some(named) => (version.major, version.minor) == named,
-            None => version.major == 3 && (6..=10).contains(&version.minor),
-        })
-        .collect();
+        .partition(|version| named == Some((version.major, version.minor)));
+    let mut found = match fitting.is_empty() {
+        false => fitting,
+        true => others
+            .into_iter()
+            .filter(|version| version.major == 3 && (6..=10).contains(&version.minor))
+            .collect(),
+    };
     found.sort_by(|a, b| a.text.cmp(&b.text));
     found.dedup();
     match (found.pop(), named) {
@@ -364,6 +368,10 @@ mod tests {
         assert_eq!(found("1.2.3", None), None);
         let end = "/versions/3.10.13 /versions/3.10.13/lib 3.10.13";
         assert_eq!(found(end, Some((3, 10))).as_deref(), Some("3.10.13"));
+        // A file that has been renamed.
+        assert_eq!(found(all, Some((3, 8))).as_deref(), Some("3.10.13"));
+        let other = found("3.10.1 3.9.2", Some((3, 8)));
+        assert_eq!(other.as_deref(), Some("3.8"));
         // Two candidates: only what the name says.
         let two = found("3.10.1 x 3.10.2", Some((3, 10)));
         assert_eq!(two.as_deref(), Some("3.10"));

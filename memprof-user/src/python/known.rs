@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,18 @@ const LIBRARIES: [&str; 6] = [
     "/usr/lib",
 ];
 
+/// An interpreter's file, as the kernel side knows it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What names the file.
+    pub key: ImageKey,
+    /// What a process that maps it has.
+    pub image: KnownImage,
+    /// The file, open: the number of its inode is nobody else's for so long, even if it is removed
+    /// and another one is written in its place.
+    pub file: Arc<File>,
+}
+
 /// From a process whose interpreter was found. None where the runtime is not the image's own (a
 /// COPY relocation): another process that maps the file need not have one. None too where each
 /// process finds its thread states by itself: the loader places a library's thread-local
@@ -41,7 +53,8 @@ const LIBRARIES: [&str; 6] = [
 pub(super) fn of_process(
     interpreter: &Interpreter,
     candidate: &Candidate,
-) -> Option<(ImageKey, KnownImage)> {
+    file: impl FnOnce() -> io::Result<File>,
+) -> Option<Known> {
     let facts = &candidate.facts;
     let own = facts.runtime.map(|at| candidate.base.wrapping_add(at));
     let layout = &interpreter.layout;
@@ -62,7 +75,11 @@ pub(super) fn of_process(
         _padding: 0,
     };
     let layout = layout.moved(candidate.base.wrapping_neg());
-    Some((key, image(layout, facts)?))
+    Some(Known {
+        key,
+        image: image(layout, facts)?,
+        file: Arc::new(file().ok()?),
+    })
 }
 
 fn image(layout: PythonLayout, facts: &Facts) -> Option<KnownImage> {
@@ -81,10 +98,7 @@ fn image(layout: PythonLayout, facts: &Facts) -> Option<KnownImage> {
 }
 
 /// From a program on disk.
-pub(super) fn of_program(
-    images: &mut Images,
-    path: &Path,
-) -> Option<(ImageKey, KnownImage, String)> {
+pub(super) fn of_program(images: &mut Images, path: &Path) -> Option<(Known, String)> {
     let mut program = fs::canonicalize(path).ok()?;
     for _ in 0..MAX_SCRIPTS {
         match script_interpreter(&program) {
@@ -112,8 +126,9 @@ impl ReadMemory for Nothing {
     }
 }
 
-fn of_file(path: &Path, facts: Arc<Facts>) -> Option<(ImageKey, KnownImage, String)> {
-    let metadata = fs::metadata(path).ok()?;
+fn of_file(path: &Path, facts: Arc<Facts>) -> Option<(Known, String)> {
+    let file = File::open(path).ok()?;
+    let metadata = file.metadata().ok()?;
     let device = metadata.dev();
     let mapping = Mapping {
         device: (rustix::fs::major(device), rustix::fs::minor(device)),
@@ -128,8 +143,8 @@ fn of_file(path: &Path, facts: Arc<Facts>) -> Option<(ImageKey, KnownImage, Stri
     };
     let runtime = candidate.facts.runtime;
     let interpreter = identify(&Nothing, &candidate, runtime).ok()?;
-    let (key, image) = of_process(&interpreter, &candidate)?;
-    Some((key, image, interpreter.version))
+    let known = of_process(&interpreter, &candidate, || Ok(file))?;
+    Some((known, interpreter.version))
 }
 
 /// The program of a script's first line; `env` is looked through.

@@ -30,6 +30,7 @@ pub use decorator::Decorator;
 pub use detect::{Detection, Detector, Interpreter};
 pub use functions::{FoundFunction, Functions};
 pub use identify::supported_versions;
+pub use known::Known;
 pub use patterns::Pattern;
 pub use symbolize::{FallbackReader, SymbolFrame, Symbols};
 pub use tables::Tables;

@@ -26,7 +26,7 @@ pub struct Offsets {
     pub interpreter_next: u32,
     /// `PyInterpreterState.tstate_head` (`.threads.head` from 3.11)
     pub interpreter_threads_head: u32,
-    /// `PyInterpreterState._code_object_generation` (3.14+)
+    /// `PyInterpreterState._code_object_generation` (3.14+), or `.func_state.next_version` (3.13)
     pub interpreter_code_generation: Option<u32>,
     /// `PyThreadState.next`
     pub tstate_next: u32,
@@ -108,6 +108,9 @@ pub struct Row {
     pub code_basic_size: u32,
     /// Where the process says it, in `_Py_DebugOffsets` (3.13+).
     pub debug_offsets: Option<&'static Positions>,
+    /// `interpreter_state.size` less `thread_state.size` of the builds that are known to have
+    /// `interpreter_code_generation` where the row says, where the process does not say it.
+    pub interpreter_own_bytes: &'static [u64],
     /// How a thread leads to its `PyThreadState`.
     pub thread_key: ThreadKey,
     /// Bits of a code word that are a tag (`_PyStackRef`, 3.14+).
@@ -179,6 +182,7 @@ const PY_3_6: Row = Row {
     },
     code_basic_size: 144,
     debug_offsets: None,
+    interpreter_own_bytes: &[],
     thread_key: ThreadKey::Int,
     code_tag_mask: 0,
     shim_owner: 255,
@@ -308,6 +312,9 @@ const PY_3_13: Row = Row {
         runtime_auto_tss_key: 2160,
         interpreter_next: 7264,
         interpreter_threads_head: 7344,
+        // From the DWARF of 3.13.0; 3.13.5, 3.13.15 and 3.13.18 have it here too. Each code object
+        // takes the number as its `co_version` when it is made, and counts it up.
+        interpreter_code_generation: Some(17000),
         tstate_frame: 72,
         tstate_thread_id: 152,
         tstate_status: Some(32),
@@ -317,6 +324,8 @@ const PY_3_13: Row = Row {
     },
     code_basic_size: 200,
     debug_offsets: Some(&DEBUG_OFFSETS_3_13),
+    // 3.13.0; 3.13.5 to 3.13.18. Debug builds have 16 more, and the counter elsewhere.
+    interpreter_own_bytes: &[194_664, 194_672],
     init_shim_in_image: true,
     ..PY_3_12
 };
@@ -336,6 +345,7 @@ const PY_3_14: Row = Row {
     },
     code_basic_size: 208,
     debug_offsets: Some(&DEBUG_OFFSETS_3_14),
+    interpreter_own_bytes: &[],
     code_tag_mask: 3,
     ..PY_3_13
 };

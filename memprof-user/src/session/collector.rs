@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use memprof_common::records::{self, member, space_op, task_op};
-use memprof_common::{ImageKey, KnownImage, PythonLayout};
+use memprof_common::{ImageKey, PythonLayout};
 
 use mark_names::MarkNames;
 
@@ -19,7 +19,7 @@ use crate::bpf::{Attached, Pulse, Tables};
 use crate::decode::{DecodeError, Event};
 use crate::error::Result;
 use crate::model::{Attach, Model, Profile, Stack, StackIndex};
-use crate::python::{Interpreter, LiveCode, Symbols};
+use crate::python::{Interpreter, Known, LiveCode, Symbols};
 use crate::target::{Rss, Target, resident_bytes};
 
 mod adoption;
@@ -39,7 +39,7 @@ pub struct Collector {
     detections: Detections,
     layouts: HashMap<u32, PythonLayout>,
     /// Interpreters that the kernel side recognises, with their versions.
-    images: HashMap<ImageKey, (KnownImage, String)>,
+    images: HashMap<ImageKey, (Known, String)>,
     stacks: HashMap<StackKey, StackIndex>,
     files: Files,
     mark_names: MarkNames,
@@ -245,32 +245,32 @@ impl Collector {
 
     /// Lets the kernel side recognise the interpreter of a process that was looked at.
     fn learn(&mut self, interpreter: &Interpreter) {
-        if let Some((key, image)) = interpreter.known {
-            self.learn_image(key, image, interpreter.version.clone());
+        if let Some(known) = &interpreter.known {
+            self.learn_image(known.clone(), interpreter.version.clone());
         }
     }
 
-    fn learn_image(&mut self, key: ImageKey, image: KnownImage, version: String) {
-        if !self.images.contains_key(&key) && self.tables.add_image(key, &image) {
-            self.images.insert(key, (image, version));
+    fn learn_image(&mut self, known: Known, version: String) {
+        let key = known.key;
+        if !self.images.contains_key(&key) && self.tables.add_image(key, &known.image) {
+            self.images.insert(key, (known, version));
         }
     }
 
     /// Lets the kernel side recognise the interpreter that a program is going to run.
     pub fn learn_program(&mut self, program: &Path) {
-        let detector = self.detections.detector();
-        if let Some((key, image, version)) = detector.of_program(program) {
-            self.learn_image(key, image, version);
+        if let Some((known, version)) = self.detections.detector().of_program(program) {
+            self.learn_image(known, version);
         }
     }
 
     fn interpreter(&mut self, found: &records::Interpreter) {
-        let Some((image, version)) = self.images.get(&found.key) else {
+        let Some((known, version)) = self.images.get(&found.key) else {
             self.undecoded += 1;
             return;
         };
         let pid = found.header.pid;
-        self.layouts.insert(pid, image.layout_at(found.base));
+        self.layouts.insert(pid, known.image.layout_at(found.base));
         self.model.set_python(pid, version);
         self.python_found(pid);
     }
