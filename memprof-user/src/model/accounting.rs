@@ -121,10 +121,13 @@ impl Model {
         if growth.header.flags & flag::FINALIZING != 0 {
             process.finalize(&self.ledger);
         }
-        if !process.counts() {
+        let op = growth.header.op;
+        let is_late = process.is_finalizing()
+            && op == records::walk_result::STACK
+            && growth.header.flags & flag::UNSHARED == 0;
+        if !process.counts() && !is_late {
             return;
         }
-        let op = growth.header.op;
         let cause = match growth.header.flags & flag::FOREIGN {
             0 => cause::from_walk(op, by.is_python(), process.started()),
             _ => profile::Cause::OtherProcess,
@@ -142,6 +145,13 @@ impl Model {
             file,
         });
         let bytes = u64::from(growth.pages) * PAGE_BYTES;
+        let events = u64::from(growth.events);
+        if is_late {
+            // A function that runs during the shutdown (`__del__`): the ledger is closed, and this
+            // goes with the process.
+            self.ledger.pass(owner, bytes, events);
+            return;
+        }
         if growth.header.flags & flag::UNSHARED != 0 {
             let range = growth.start..growth.end;
             let pid = growth.header.pid;
@@ -152,7 +162,6 @@ impl Model {
             self.anomalies.misplaced += 1;
             Place::Unplaced
         });
-        let events = u64::from(growth.events);
         let displaced = process.grow(place, bytes, owner, events, &mut self.ledger);
         self.anomalies.displaced_bytes += displaced;
     }

@@ -252,6 +252,17 @@ impl Ledger {
         }
     }
 
+    /// Bytes that became resident and went again when nobody counted.
+    pub fn pass(&mut self, id: OwnerId, bytes: u64, events: u64) {
+        let Some((owner, _)) = self.entry(id) else {
+            return;
+        };
+        owner.gross = owner.gross.saturating_add(bytes);
+        owner.freed = owner.freed.saturating_add(bytes);
+        owner.events = owner.events.saturating_add(events);
+        self.gross = self.gross.saturating_add(bytes);
+    }
+
     /// `bytes` of what the owner made resident were given back.
     pub fn free(&mut self, id: OwnerId, bytes: u64) {
         let Some((owner, account)) = self.entry(id) else {

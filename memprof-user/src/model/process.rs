@@ -279,6 +279,11 @@ impl Process {
         self.phase == Phase::Running
     }
 
+    /// Its interpreter shuts down.
+    pub fn is_finalizing(&self) -> bool {
+        self.phase == Phase::Finalizing
+    }
+
     /// No record has named it so far.
     pub fn is_unseen(&self) -> bool {
         !self.seen
