@@ -183,9 +183,23 @@ pub fn likely_frame<M: Memory>(
     }
 }
 
+/// Address of the running thread's `PyThreadState`: the one that holds the GIL, if that is its own,
+/// or the one in its storage.
+#[inline(always)]
+pub fn running_thread_state<M: Memory>(
+    layout: &PythonLayout,
+    thread_pointer: u64,
+    memory: &mut M,
+) -> Result<u64, NoFrame> {
+    match attached_thread_state(layout, thread_pointer, memory) {
+        Some(tstate) => Ok(tstate),
+        None => thread_state(layout, thread_pointer, memory),
+    }
+}
+
 /// Address of the thread state that holds the GIL, when that is the running thread's.
 #[inline(always)]
-pub fn attached_thread_state<M: Memory>(
+fn attached_thread_state<M: Memory>(
     layout: &PythonLayout,
     thread_pointer: u64,
     memory: &mut M,

@@ -265,6 +265,17 @@ pub fn memory_of(pid: u32) -> Option<(&'static mut Process, u32)> {
     }
 }
 
+/// A traced thread with [`memory_of`] its process, and the pid that this gives.
+#[inline(always)]
+pub fn traced_thread(
+    pid_tgid: u64,
+) -> Option<(&'static mut Thread, &'static mut Process, (u32, u32))> {
+    let (pid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    let thread = thread(tid)?;
+    let (process, pid) = memory_of(pid)?;
+    Some((thread, process, (pid, tid)))
+}
+
 /// An entry of [`SPACES`].
 #[inline(always)]
 pub fn space(number: u64) -> Option<&'static mut WatchedSpace> {

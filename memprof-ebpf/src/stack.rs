@@ -141,20 +141,6 @@ fn innermost(
     walk::innermost_frame(layout, tstate, thread_pointer, memory)
 }
 
-/// The `PyThreadState` of the current thread.
-#[inline(always)]
-pub fn thread_state(
-    layout: &mut PythonLayout,
-    thread_pointer: u64,
-    memory: &mut UserWindow,
-) -> Result<u64, NoFrame> {
-    if let Some(tstate) = walk::attached_thread_state(layout, thread_pointer, memory) {
-        return Ok(tstate);
-    }
-    let slot = walk::thread_slot(layout, thread_pointer, memory)?;
-    walk::thread_state_in(slot, thread_pointer, memory)
-}
-
 /// Takes over a layout that the user side found, if it is for the program that runs now: all of
 /// it, or where greenlet is.
 #[inline(always)]

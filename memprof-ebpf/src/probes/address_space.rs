@@ -165,12 +165,8 @@ pub fn sys_enter(ctx: BtfTracePointContext) {
     if !changes_memory(id) {
         return;
     }
-    let pid_tid = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((pid_tid >> 32) as u32, pid_tid as u32);
-    let Some(thread) = maps::thread(tid) else {
-        return;
-    };
-    let Some((process, pid)) = maps::memory_of(pid) else {
+    let Some((thread, process, (pid, tid))) = maps::traced_thread(bpf_get_current_pid_tgid())
+    else {
         return;
     };
     let registers = Structure::argument(&ctx, 0);
@@ -205,12 +201,8 @@ pub fn sys_exit(ctx: BtfTracePointContext) {
     if !changes_memory(id) {
         return;
     }
-    let pid_tid = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((pid_tid >> 32) as u32, pid_tid as u32);
-    let Some(thread) = maps::thread(tid) else {
-        return;
-    };
-    let Some((process, pid)) = maps::memory_of(pid) else {
+    let Some((thread, process, (pid, tid))) = maps::traced_thread(bpf_get_current_pid_tgid())
+    else {
         return;
     };
     if thread.syscall != id as u32 + 1 {

@@ -67,12 +67,8 @@ pub(super) fn entered(ctx: &BtfTracePointContext, id: i64) {
     if id == call::IOCTL && !matches!(first as u32 >> 28, op::BEGIN..=op::LANE) {
         return;
     }
-    let pid_tid = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((pid_tid >> 32) as u32, pid_tid as u32);
-    let Some(thread) = maps::thread(tid) else {
-        return;
-    };
-    let Some((process, pid)) = maps::memory_of(pid) else {
+    let Some((thread, process, (pid, tid))) = maps::traced_thread(bpf_get_current_pid_tgid())
+    else {
         return;
     };
     match id {

@@ -24,7 +24,6 @@ use crate::{
     maps::{self, lose},
     memory::{UserWindow, user_word},
     repeat::{self, Rounds},
-    stack,
 };
 
 #[perf_event]
@@ -79,8 +78,8 @@ fn hit(ctx: &PerfEventContext) -> Option<()> {
     let scratch = maps::scratch()?;
     let window = &mut scratch.window;
     let tp = thread_pointer(current());
-    let tstate = stack::thread_state(&mut process.layout, tp, window).ok()?;
     let layout = &process.layout;
+    let tstate = walk::running_thread_state(layout, tp, &mut *window).ok()?;
     let innermost = match walk::innermost_frame(layout, tstate, tp, &mut *window) {
         Ok(frame) => frame,
         Err(NoFrame::NoFrame) => 0,
