@@ -116,6 +116,33 @@ fn a_command_is_told_what_happened() {
 }
 
 #[test]
+fn another_process_with_the_same_pid_crosses_by_itself() {
+    let Some(session) = Session::open() else {
+        return;
+    };
+    let Some(python) = require(machine::interpreter("3.12")) else {
+        return;
+    };
+    let mut target = Program::start(
+        Command::new(python)
+            .arg(workload("same_pid.py"))
+            .arg("hold"),
+    );
+    target.wait_stdout("ready ");
+    // Seldom enough for the second one to grow between two looks.
+    let options = ["--trigger", "rss>60M", "--interval", "1"];
+    let mut tracer = session.attach(target.pid(), &options);
+    target.say("go");
+    for crossing in 1..=2 {
+        let written = format!("written: out.trigger-{crossing}.memprof");
+        tracer.wait_stderr_text(|text| text.contains(&written), &written);
+        target.say("");
+    }
+    target.finish().expect_code(0);
+    tracer.finish().expect_code(0);
+}
+
+#[test]
 fn what_is_no_threshold_is_a_mistake_of_usage() {
     let Some(session) = Session::open() else {
         return;

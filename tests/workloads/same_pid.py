@@ -1,18 +1,23 @@
 """Two children, the second with the pid that the first one had. Prints `pid N` of them; needs root.
 
-Usage: python same_pid.py. Waits for a line first, after `ready PID`.
+Usage: python same_pid.py [hold]. Waits for a line first, after `ready PID`; `hold`: each child grows by 64 MiB more, and
+then waits for a line.
 """
 import mmap
 import os
 import sys
 
 MiB = 1 << 20
+HOLD = sys.argv[1:] == ["hold"]
 
 
 def grow(size):
+    size += 64 * MiB * HOLD
     area = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for offset in range(0, size, mmap.PAGESIZE):
         area[offset] = 1
+    if HOLD:
+        os.read(0, 1)
 
 
 def first():

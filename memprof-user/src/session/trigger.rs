@@ -146,10 +146,10 @@ pub struct Watch {
     /// What the samples are.
     metric: Metric,
     fired: u32,
-    /// By trigger and process; 0: the total.
-    above: HashSet<(usize, u32)>,
-    /// RSS in the last minute, by process.
-    history: HashMap<u32, VecDeque<(Instant, u64)>>,
+    /// By trigger and the number of the process in the run; None: the total.
+    above: HashSet<(usize, Option<u32>)>,
+    /// RSS in the last minute, by the number of the process.
+    history: HashMap<Option<u32>, VecDeque<(Instant, u64)>>,
     next_rollup: Instant,
 }
 
@@ -174,16 +174,19 @@ impl Watch {
             return;
         }
         let pids: Vec<u32> = collector.model().live_pids().collect();
-        self.history.retain(|pid, _| pids.contains(pid));
+        let model = collector.model();
+        let numbers: HashSet<_> = pids.iter().map(|&pid| model.process_index(pid)).collect();
+        self.history.retain(|number, _| numbers.contains(number));
         let mut values: HashMap<(Quantity, u32), u64> = HashMap::new();
         let now = Instant::now();
         let shares = self.wants_shares() && now >= self.next_rollup;
-        for &pid in pids.iter().filter(|&&pid| !collector.model().borrows(pid)) {
+        for &pid in pids.iter().filter(|&&pid| !model.borrows(pid)) {
             let Ok(rss) = resident_bytes(pid) else {
                 continue; // its end is on the way
             };
             values.insert((Quantity::Rss, pid), rss);
-            values.insert((Quantity::Growth, pid), self.growth(pid, now, rss));
+            let growth = self.growth(model.process_index(pid), now, rss);
+            values.insert((Quantity::Growth, pid), growth);
             if shares && let Ok(rollup) = Rollup::read(pid) {
                 values.insert((Quantity::Pss, pid), rollup.pss);
                 values.insert((Quantity::Uss, pid), rollup.uss);
@@ -203,8 +206,8 @@ impl Watch {
         self.triggers.iter().any(of_shares)
     }
 
-    fn growth(&mut self, pid: u32, now: Instant, rss: u64) -> u64 {
-        let history = self.history.entry(pid).or_default();
+    fn growth(&mut self, number: Option<u32>, now: Instant, rss: u64) -> u64 {
+        let history = self.history.entry(number).or_default();
         while history
             .front()
             .is_some_and(|(then, _)| now - *then > MINUTE)
@@ -239,7 +242,8 @@ impl Watch {
             rows = vec![(0, total)];
         }
         for (pid, value) in rows {
-            let key = (index, pid);
+            // Of a total there is no process.
+            let key = (index, collector.model().process_index(pid));
             if value <= trigger.bytes {
                 if value <= trigger.bytes - trigger.bytes / REARM_PART {
                     self.above.remove(&key);
