@@ -111,15 +111,16 @@ pub fn task_newtask(ctx: BtfTracePointContext) {
     let clone_flags: u64 = ctx.arg(1);
     let tid: u32 = task.field(config!(task_pid) as usize);
     let pid: u32 = task.field(config!(task_tgid) as usize);
-    inherit_watchpoints(bpf_get_current_pid_tgid() as u32, tid);
-    if clone_flags & CLONE_THREAD != 0 {
-        new_thread(tid, parent);
-        return;
-    }
-    if config!(follow_forks) == 0 {
+    let is_thread = clone_flags & CLONE_THREAD != 0;
+    if !is_thread && config!(follow_forks) == 0 {
         return;
     }
     let parent_tid = bpf_get_current_pid_tgid() as u32;
+    inherit_watchpoints(parent_tid, tid);
+    if is_thread {
+        new_thread(tid, parent);
+        return;
+    }
     unshare::settle_thread(process, parent, parent_tid);
     emit::flush(process, parent);
     stack::adopt_layout(process, parent);

@@ -12,6 +12,7 @@ use aya_obj::generated::{
     HW_BREAKPOINT_LEN_4, HW_BREAKPOINT_W, PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF,
     PERF_FLAG_FD_CLOEXEC, perf_event_attr, perf_type_id::PERF_TYPE_BREAKPOINT,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::probes::{Loaded, refused, stale_object};
 use crate::error::Result;
@@ -25,14 +26,16 @@ const MOST: usize = 4096;
 /// Every watchpoint that was opened. They go when this is dropped, and with our process.
 pub struct Watchpoints {
     program: OwnedFd,
+    /// Forked children have them too.
+    follow: bool,
     /// By family, thread and address. Threads and processes that were made by a thread have its
     /// watchpoints only while its own stand here, even when it has gone.
     open: HashMap<(u32, u32, u64), OwnedFd>,
 }
 
 impl Watchpoints {
-    /// Loads the program; nothing is watched yet.
-    pub fn load(loaded: &mut Loaded) -> Result<Self> {
+    /// Loads the program; nothing is watched yet. `follow`: forked children are.
+    pub fn load(loaded: &mut Loaded, follow: bool) -> Result<Self> {
         let program = loaded.bpf.program_mut(PROGRAM).ok_or_else(stale_object)?;
         let program: &mut PerfEvent = program.try_into().map_err(|_| stale_object())?;
         program.load().map_err(|e| {
@@ -53,6 +56,7 @@ impl Watchpoints {
             .map_err(|e| refused(format!("cannot use the hook `{PROGRAM}`"), e))?;
         Ok(Watchpoints {
             program,
+            follow,
             open: HashMap::new(),
         })
     }
@@ -64,7 +68,13 @@ impl Watchpoints {
         if self.open.len() >= MOST {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let event = open_event(tid, address)?;
+        let mut event = open_event(tid, address, self.follow);
+        if has_errno(&event, libc::EMFILE) {
+            // The usual limit is 1024. Only now: programs that we start inherit it.
+            raise_file_limit()?;
+            event = open_event(tid, address, self.follow);
+        }
+        let event = event?;
         let program = self.program.as_raw_fd();
         control(&event, PERF_EVENT_IOC_SET_BPF, program)?;
         control(&event, PERF_EVENT_IOC_ENABLE, 0)?;
@@ -84,7 +94,22 @@ impl Watchpoints {
     }
 }
 
-fn open_event(tid: u32, address: u64) -> io::Result<OwnedFd> {
+fn has_errno<T>(result: &io::Result<T>, number: i32) -> bool {
+    let error = result.as_ref().err();
+    error.and_then(io::Error::raw_os_error) == Some(number)
+}
+
+/// Lets this process have as many open files as it may.
+fn raise_file_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    Ok(setrlimit(Resource::Nofile, raised)?)
+}
+
+fn open_event(tid: u32, address: u64, follow: bool) -> io::Result<OwnedFd> {
     // SAFETY: it consists of numbers and unions of numbers, of which zero is one.
     let mut attributes: perf_event_attr = unsafe { std::mem::zeroed() };
     attributes.type_ = PERF_TYPE_BREAKPOINT as u32;
@@ -96,6 +121,8 @@ fn open_event(tid: u32, address: u64) -> io::Result<OwnedFd> {
     // Enabled when the program is there.
     attributes.set_disabled(1);
     attributes.set_inherit(1);
+    // Threads only.
+    attributes.set_inherit_thread((!follow).into());
     attributes.set_remove_on_exec(1);
     attributes.set_exclude_kernel(1);
     attributes.set_exclude_hv(1);

@@ -186,7 +186,7 @@ impl Session {
     /// which a program that tells of its functions looks for answers.
     pub fn mark(&mut self, patterns: Vec<Pattern>, answers: Option<PathBuf>) -> Result<()> {
         if !patterns.is_empty() {
-            let points = Watchpoints::load(&mut self.loaded)?;
+            let points = Watchpoints::load(&mut self.loaded, self.options.follow)?;
             let calls = Calls::of(patterns, Some(points), answers);
             self.collector.mark_calls(calls);
         }
