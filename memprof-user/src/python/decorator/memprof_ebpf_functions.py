@@ -14,8 +14,8 @@ What is imported here is what the interpreter has anyway. Python 3.8 and later.
 
 import sys
 from _weakref import ref
-from posix import O_NONBLOCK, O_WRONLY, access, close, getppid, open
-from time import monotonic, sleep
+from posix import O_NONBLOCK, O_WRONLY, access, close, getpid, getppid, open
+from time import monotonic, monotonic_ns, sleep
 
 _FUNCTION_PATH = b"/memprof-ebpf/f/"
 _ANSWERS = __file__.rpartition("/")[0] + "/answers"
@@ -39,7 +39,9 @@ _OF_FUNCTION = 0x1 | 0x2
 
 # Code objects whose functions the tracer knows, by address.
 _known = {}
-_token = id(_known)
+
+# Bits of a token that are a time in nanoseconds, which wraps after 73 minutes. A pid has the others.
+_TIME_BITS = 42
 
 
 def _is_wanted(name):
@@ -95,8 +97,13 @@ def _is_traced():
     return True
 
 
+def _new_token():
+    """Names one wait: another thread has another time, a forked process another pid."""
+    return getpid() << _TIME_BITS | monotonic_ns() & (1 << _TIME_BITS) - 1
+
+
 def _tell(code, frame):
-    global _patience, _token
+    global _patience
     found = _functions(code)
     if not found:
         return
@@ -109,8 +116,7 @@ def _tell(code, frame):
         module = _module(frame)
     except (LookupError, AttributeError, TypeError):
         module = ""
-    _token += 1
-    token = _token
+    token = _new_token()
     for left, (function, qualname) in zip(range(len(found) - 1, -1, -1), found):
         text = "%x:%x:%s:%s" % (id(function), 0 if left else token, module, qualname)
         access(_FUNCTION_PATH + text.replace("\0", "?").encode("utf-8", "replace"), 0)
