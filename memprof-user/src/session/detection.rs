@@ -121,6 +121,11 @@ impl Detections {
         self.wanted.values_mut().for_each(|one| one.next = now);
     }
 
+    /// Whether the interpreter of a process is still looked for.
+    pub fn looks_for(&self, pid: u32) -> bool {
+        self.wanted.contains_key(&pid)
+    }
+
     /// When the next process is to be looked at, if one is.
     pub fn next_look(&self) -> Option<Instant> {
         self.wanted.values().map(|one| one.next).min()

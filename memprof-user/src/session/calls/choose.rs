@@ -33,8 +33,10 @@ impl Calls {
             };
             let known = |chosen: &&mut Chosen| chosen.function.code == function.code;
             let name = Arc::from(function.naming.display());
+            let alike = process.chosen.iter().filter(|one| one.name == name).count();
             match process.chosen.iter_mut().find(known) {
                 Some(chosen) if function.naming.says_less_than(&chosen.function.naming) => {}
+                None if alike >= MOST_MATCHES => {}
                 // Its name is known better now.
                 Some(chosen) => {
                     (chosen.fit, chosen.function) = (fit, function);
@@ -78,7 +80,10 @@ impl Calls {
         for (index, pattern) in self.patterns.iter().enumerate() {
             let is_of_it = |chosen: &Chosen| chosen.pattern == index;
             let meant = process.chosen.iter().filter(|chosen| is_of_it(chosen));
-            let names: Vec<&str> = meant.map(|chosen| &*chosen.name).collect();
+            // One name may be of many: they are made anew again and again.
+            let mut names: Vec<&str> = meant.map(|chosen| &*chosen.name).collect();
+            names.sort_unstable();
+            names.dedup();
             if names.len() > MOST_MATCHES {
                 let refusal = says::too_many(pattern, pid, &names);
                 process.refused.push(index);

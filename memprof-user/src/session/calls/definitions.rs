@@ -1,15 +1,20 @@
-//! What programs say of the functions that they are about to define, until it is taken in.
+//! What programs say of the functions that they are about to define, and wait until it is taken in.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::Calls;
+use crate::bpf::Tables;
 use crate::decode::Definition;
+use crate::error::Result;
+use crate::python::FoundFunction;
 
 /// For so long it is kept while the interpreter of the process is still to be found: longer than
 /// the program waits for an answer (`_patience` in memprof_ebpf_functions.py).
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Functions of one module, and threads that are in the middle, at most.
+/// Functions of one module, threads that are in the middle, and modules that wait, at most: beyond
+/// is no program that waits for its answers.
 const MOST: usize = 4096;
 
 /// The functions of one module, told by a thread that waits for the answer now: nothing changes
@@ -44,12 +49,11 @@ impl Definitions {
         }
         if let Some(token) = token {
             let functions = self.parts.remove(&thread).unwrap_or_default();
-            let since = Instant::now();
-            self.whole.push(Said {
+            self.keep(Said {
                 pid,
                 functions,
                 token,
-                since,
+                since: Instant::now(),
             });
         }
     }
@@ -61,7 +65,7 @@ impl Definitions {
 
     /// It cannot be taken in yet.
     pub fn keep(&mut self, said: Said) {
-        if said.since.elapsed() < PATIENCE {
+        if said.since.elapsed() < PATIENCE && self.whole.len() < MOST {
             self.whole.push(said);
         }
     }
@@ -75,5 +79,52 @@ impl Definitions {
     pub fn forget(&mut self, pid: u32) {
         self.parts.retain(|thread, _| thread.0 != pid);
         self.whole.retain(|said| said.pid != pid);
+    }
+}
+
+impl Calls {
+    /// Lets programs go on whose interpreter is not known, and not looked for any more.
+    pub fn give_up(&mut self, is_looked_for: impl Fn(u32) -> bool) {
+        for said in self.definitions.take_whole() {
+            let pid = said.pid;
+            let is_known = self.processes.contains_key(&pid) || self.unseen.contains(&pid);
+            match is_known || is_looked_for(pid) {
+                true => self.definitions.keep(said),
+                false => self.answer(&said),
+            }
+        }
+    }
+
+    fn answer(&mut self, said: &Said) {
+        if let Some(answers) = &mut self.answers {
+            answers.give(said.pid, said.token);
+        }
+    }
+
+    /// Takes in what programs said. Of a process that is still to be met it is kept.
+    pub(super) fn define(&mut self, tables: &mut Tables) -> Result<()> {
+        let mut result = Ok(());
+        for said in self.definitions.take_whole() {
+            let pid = said.pid;
+            let Some(process) = self.processes.get_mut(&pid) else {
+                self.definitions.keep(said);
+                continue;
+            };
+            let define = |one| process.functions.define(pid, &process.interpreter, one);
+            let found: Vec<FoundFunction> = said.functions.iter().filter_map(define).collect();
+            for function in &found {
+                self.check_one(tables, pid, function.code);
+            }
+            result = result.and(self.choose(tables, pid, found));
+            self.answer(&said);
+        }
+        result
+    }
+
+    /// A program says that it is about to define a function.
+    pub fn defines(&mut self, definition: Definition) {
+        if !self.patterns.is_empty() {
+            self.definitions.take(definition);
+        }
     }
 }

@@ -22,7 +22,6 @@ use memprof_common::records::Mark;
 
 use super::clock;
 use crate::bpf::{Tables, Watchpoints};
-use crate::decode::Definition;
 use crate::error::Result;
 use crate::python::patterns::Fit;
 use crate::python::{Detection, Detector, FoundFunction, Functions, Interpreter, Pattern};
@@ -177,7 +176,7 @@ impl Calls {
         let Some(gone) = self.processes.remove(&pid) else {
             return;
         };
-        self.says.remember(&gone.functions);
+        self.says.remember(&gone.functions, self.patterns.len());
         let mut others = self.processes.values();
         if others.all(|other| other.family != gone.family)
             && let Some(points) = &mut self.points
@@ -243,35 +242,6 @@ impl Calls {
             self.looking = first.and_then(|pid| self.begin_look(pid));
         }
         result
-    }
-
-    /// Takes in what programs said. Of a process that is still to be met it is kept.
-    fn define(&mut self, tables: &mut Tables) -> Result<()> {
-        let mut result = Ok(());
-        for said in self.definitions.take_whole() {
-            let pid = said.pid;
-            let Some(process) = self.processes.get_mut(&pid) else {
-                self.definitions.keep(said);
-                continue;
-            };
-            let define = |one| process.functions.define(pid, &process.interpreter, one);
-            let found: Vec<FoundFunction> = said.functions.iter().filter_map(define).collect();
-            for function in &found {
-                self.check_one(tables, pid, function.code);
-            }
-            result = result.and(self.choose(tables, pid, found));
-            if let Some(answers) = &mut self.answers {
-                answers.give(pid, said.token);
-            }
-        }
-        result
-    }
-
-    /// A program says that it is about to define a function.
-    pub fn defines(&mut self, definition: Definition) {
-        if !self.patterns.is_empty() {
-            self.definitions.take(definition);
-        }
     }
 
     fn meet_all(&mut self, detector: &mut Detector) {
@@ -412,7 +382,7 @@ impl Calls {
     /// What is to be told at the end.
     pub fn into_warnings(mut self) -> Vec<String> {
         for process in self.processes.values() {
-            self.says.remember(&process.functions);
+            self.says.remember(&process.functions, self.patterns.len());
         }
         self.says.into_warnings(&self.patterns)
     }

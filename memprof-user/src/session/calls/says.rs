@@ -91,8 +91,12 @@ impl Says {
         ));
     }
 
-    /// A process has gone: what it had is still worth a suggestion.
-    pub fn remember(&mut self, functions: &Functions) {
+    /// A process has gone: what it had is still worth a suggestion, if one of the `asked` names has
+    /// meant nothing so far.
+    pub fn remember(&mut self, functions: &Functions, asked: usize) {
+        if self.matched.len() == asked {
+            return;
+        }
         let room = REMEMBERED.saturating_sub(self.names.len());
         let names = functions.namings().map(|naming| naming.display());
         self.names.extend(names.take(room));

@@ -30,6 +30,8 @@ impl Collector {
 
     /// Does what is due to find the functions to mark; returns what is to be told.
     pub fn look_for_functions(&mut self) -> Result<Vec<String>> {
+        let detections = &self.detections;
+        self.calls.give_up(|pid| detections.looks_for(pid));
         let detector = self.detections.detector();
         let result = self.calls.look(&mut self.tables, detector);
         for wrong in self.calls.take_corrections() {
