@@ -1,7 +1,7 @@
 //! `--func` under `run`: a program tells of its functions before it defines them, and each is
 //! marked from its first call on. How that, and watching calls as such, may go wrong.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use memprof_tests::machine::{self, require, workload};
@@ -12,7 +12,7 @@ use memprof_tests::session::Session;
 /// Runs the workload; the pids that it tells, what the tracer said, and the marks.
 fn run(
     session: &Session,
-    python: &PathBuf,
+    python: &Path,
     options: &[&str],
     arguments: &[&str],
 ) -> (Vec<u32>, String, Vec<Mark>) {
@@ -68,6 +68,16 @@ fn a_function_that_is_made_anew_has_a_debug_register_beside_a_forked_child() {
         assert_exact(&marks, pids[0], "__main__.late", 90);
         assert!(!said.contains("approximate"), "{said}");
     }
+}
+
+#[test]
+fn a_watchpoint_that_a_child_shares_is_not_taken_for_that_of_another_function() {
+    let (Some(session), Some(python)) = (Session::open(), require(machine::interpreter("3.10")))
+    else {
+        return;
+    };
+    let (pids, _, marks) = run(&session, &python, &["-f", "late"], &["later"]);
+    assert_exact(&marks, pids[0], "__main__.late", 20);
 }
 
 #[test]

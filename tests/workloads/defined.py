@@ -4,6 +4,8 @@ workers N   N children, one after another while those before live, each defines 
             10 times
 anew N      beside a child that lives: N times, defines late(), mostly where no other one was, calls
             it 10 times, and lets it go
+later       beside a child that has it, too: calls late() 10 times and lets it go; when the tracer has
+            noticed, the same with another one, elsewhere
 alike N     N functions late() that live at one time, each called once
 greenlet    imports greenlet, and calls early() 10 times
 threads N   N threads; when a line comes, each calls early() 10 times
@@ -13,6 +15,7 @@ Prints `pid PID` of each process that calls. Python 3.8 and later.
 import os
 import sys
 import threading
+import time
 
 SOURCE = "def %s(n):\n    return n + %d\n"
 KEEP = []
@@ -70,6 +73,25 @@ def anew(count):
         del late
         # Wherever something like it was freed.
         KEEP.extend(made("other", number) for _ in range(8))
+    say("pid", os.getpid())
+    os.close(held)
+    os.waitpid(child, 0)
+
+
+def later():
+    late = made("late", 0)
+    done, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        os.read(done, 1)
+        os._exit(0)
+    call(late, 10)
+    del late
+    KEEP.extend(made("other", number) for number in range(50))
+    # It is asked once a second whether functions have died. Before, it is not yet what is meant.
+    time.sleep(2.5)
+    call(made("late", 1), 10)
     say("pid", os.getpid())
     os.close(held)
     os.waitpid(child, 0)

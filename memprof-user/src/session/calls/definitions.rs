@@ -128,3 +128,47 @@ impl Calls {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memprof_common::records::Header;
+
+    fn tell(definitions: &mut Definitions, tid: u32, token: Option<u64>) {
+        definitions.take(Definition {
+            header: Header {
+                pid: 1,
+                tid,
+                ..Header::default()
+            },
+            code: 16,
+            token,
+            module: None,
+            qualname: "f".to_owned(),
+        });
+    }
+
+    #[test]
+    fn functions_of_threads_that_tell_at_once_are_kept_apart() {
+        let mut definitions = Definitions::default();
+        tell(&mut definitions, 1, None);
+        tell(&mut definitions, 2, None);
+        tell(&mut definitions, 2, Some(7));
+        tell(&mut definitions, 1, Some(8));
+        let whole = definitions.take_whole();
+        let told = whole.iter().map(|said| (said.token, said.functions.len()));
+        assert_eq!(told.collect::<Vec<_>>(), [(7, 2), (8, 2)]);
+        assert!(!definitions.is_waiting());
+    }
+
+    #[test]
+    fn a_program_that_tells_without_end_takes_no_more_than_its_room() {
+        let mut definitions = Definitions::default();
+        (0..3 * MOST as u64).for_each(|token| tell(&mut definitions, 1, Some(token)));
+        (0..3 * MOST as u32).for_each(|tid| tell(&mut definitions, tid, None));
+        (0..3 * MOST).for_each(|_| tell(&mut definitions, 1, None));
+        assert_eq!(definitions.whole.len(), MOST);
+        assert_eq!(definitions.parts.len(), MOST);
+        assert_eq!(definitions.parts[&(1, 1)].len(), MOST);
+    }
+}
