@@ -41,12 +41,14 @@ fn new_thread(tid: u32, pid: u32) {
     }
 }
 
-/// A new thread has the watchpoints of the thread that made it.
+/// A new thread has the watchpoints of the thread that made it, whoever had its id before.
 #[inline(always)]
 fn inherit_watchpoints(maker: u32, tid: u32) {
-    if let Some(armed) = maps::armed(maker)
-        && ARMED.insert(tid, armed, 0).is_err()
-    {
+    let Some(armed) = maps::armed(maker) else {
+        let _ = ARMED.remove(tid);
+        return;
+    };
+    if ARMED.insert(tid, armed, 0).is_err() {
         lose(Loss::MapFull);
     }
 }

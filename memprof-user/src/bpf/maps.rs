@@ -253,6 +253,11 @@ impl Tables {
         self.watches.insert(pid, Pod(*watches), 0).is_ok()
     }
 
+    /// Has it take none of a process.
+    pub fn forget_watches(&mut self, pid: u32) {
+        let _ = self.watches.remove(&pid);
+    }
+
     /// The reference count of a watched code object, as last seen; 0: it has died.
     pub fn count(&self, pid: u32, slot: usize) -> Option<u32> {
         self.counts.get(&count_key(pid, slot), 0).ok()

@@ -88,6 +88,11 @@ impl Watchpoints {
             .retain(|(of, _, at), _| (*of, *at) != (family, address));
     }
 
+    /// Takes the watchpoint on an address away from a thread, and from what it has made since.
+    pub fn close_one(&mut self, family: u32, tid: u32, address: u64) {
+        self.open.remove(&(family, tid, address));
+    }
+
     /// Takes all of a family away.
     pub fn close_family(&mut self, family: u32) {
         self.open.retain(|(of, _, _), _| *of != family);

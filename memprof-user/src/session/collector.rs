@@ -318,7 +318,7 @@ impl Collector {
                 self.detections.fork(parent, pid);
             }
             task_op::EXEC => {
-                self.forget_marks(pid);
+                self.marks_executed(pid);
                 self.symbols.forget(pid);
                 self.files.forget(pid);
                 self.layouts.remove(&pid);

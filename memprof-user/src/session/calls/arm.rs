@@ -61,9 +61,20 @@ impl Calls {
                         Err(e) => refused.push((watched.code, e)),
                     }
                 }
-                if armed != before {
-                    opened = true;
-                    tables.set_armed(tid, armed);
+                if armed == before {
+                    continue;
+                }
+                opened = true;
+                tables.set_armed(tid, armed);
+                if tables.watches(pid) != Some(watches) {
+                    // It has executed another program meanwhile, whose addresses they are not.
+                    tables.set_armed(tid, 0);
+                    for (slot, watched) in watches.functions.iter().enumerate() {
+                        if (armed & !before) >> slot & 1 == 1 {
+                            points.close_one(process.family, tid, watched.code);
+                        }
+                    }
+                    return;
                 }
             }
             if !opened {

@@ -162,6 +162,19 @@ impl Calls {
         self.arm(tables, child);
     }
 
+    /// The process has executed another program; to be told before [`Calls::forget`]. Its fork may
+    /// have been heard of after that: what was noted then is of the program before.
+    pub fn executed(&self, tables: &mut Tables, pid: u32) {
+        if !self.processes.contains_key(&pid) {
+            return;
+        }
+        tables.forget_watches(pid);
+        let threads = Target::open(pid).and_then(|target| target.threads());
+        for tid in threads.unwrap_or_default() {
+            tables.set_armed(tid, 0);
+        }
+    }
+
     /// The process has gone, or executed another program.
     pub fn forget(&mut self, pid: u32) {
         self.definitions.forget(pid);

@@ -58,6 +58,12 @@ impl Collector {
         self.calls.fork(&mut self.tables, thread, child);
     }
 
+    /// The process has executed another program.
+    pub(super) fn marks_executed(&mut self, pid: u32) {
+        self.calls.executed(&mut self.tables, pid);
+        self.forget_marks(pid);
+    }
+
     /// The process has gone, or executed another program. Before its calls are closed.
     pub(super) fn forget_marks(&mut self, pid: u32) {
         self.last_seen(Some(pid));
