@@ -103,15 +103,15 @@ def _new_token():
 
 
 def _tell(code, frame):
-    global _patience
+    """Tells of the functions that executing this makes; what to wait for, if there is something."""
     found = _functions(code)
     if not found:
-        return
+        return None
     known = _known.get(id(code))
     if known is not None and known() is code:
-        return
+        return None
     if not _is_traced():
-        return
+        return None
     try:
         module = _module(frame)
     except (LookupError, AttributeError, TypeError):
@@ -121,7 +121,11 @@ def _tell(code, frame):
         text = "%x:%x:%s:%s" % (id(function), 0 if left else token, module, qualname)
         access(_FUNCTION_PATH + text.replace("\0", "?").encode("utf-8", "replace"), 0)
     _known[id(code)] = ref(code)
-    answer = "%s/%x" % (_ANSWERS, token)
+    return "%s/%x" % (_ANSWERS, token)
+
+
+def _wait(answer):
+    global _patience
     give_up = monotonic() + _patience
     looks = 0
     while not access(answer, 0):
@@ -142,10 +146,13 @@ def _hook(event, arguments):
     if type(code) is not _Code:
         return
     try:
-        _tell(code, sys._getframe().f_back)
+        answer = _tell(code, sys._getframe().f_back)
     except Exception:
         # Whatever it is: the program must not know.
-        pass
+        return
+    # Outside: what a signal's handler raises meanwhile is the program's.
+    if answer is not None:
+        _wait(answer)
 
 
 def install():
