@@ -68,6 +68,20 @@ fn usage(error: &clap::Error) -> ExitCode {
         print(&error.render().to_string());
         return ExitCode::SUCCESS;
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let verbs = Cli::command();
+        let verbs: Vec<&str> = verbs
+            .get_subcommands()
+            .map(|verb| verb.get_name())
+            .collect();
+        let error = Error::failed(
+            "no verb is given",
+            format!("it is one of {}", verbs.join(", ")),
+            "memprof-ebpf --help",
+        );
+        eprintln!("{error}");
+        return ExitCode::from(Exit::Usage as u8);
+    }
     let text = error.render().to_string();
     let mut lines = text
         .lines()
