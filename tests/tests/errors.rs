@@ -190,7 +190,6 @@ fn a_kernel_without_btf() {
 fn wrong_command_lines() {
     let Some(watched) = watched() else { return };
     for args in [
-        &[][..],
         &["trace"][..],
         &["trace", "-p", "python"],
         &["trace", "-p", "-1"],
@@ -206,6 +205,8 @@ fn wrong_command_lines() {
         assert_eq!(ended.code(), Some(2), "{args:?}: {ended:?}");
         expect_error(ended, 2);
     }
+    let said = expect_error(watched.session.start::<&str>(&[]).finish(), 2);
+    said.expect_words(&["no verb"]);
     watched.residue.assert_none();
 }
 
