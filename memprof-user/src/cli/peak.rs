@@ -22,7 +22,7 @@ pub fn main(args: PeakArgs) -> Result<ExitCode> {
             None => recording.peaks(),
             Some(name) => during(&recording, name, &path),
         };
-        print(&text(&path, &peaks));
+        print(&text(&path, &peaks))?;
         if peaks == Peaks::default() && missing.is_none() {
             missing = Some(no_value(&recording, args.func.as_deref(), &path));
         }

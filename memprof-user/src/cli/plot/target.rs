@@ -116,7 +116,7 @@ impl Target {
         };
         output::write_file(path, *force, |out| out.write_all(&bytes))?;
         if *unnamed {
-            print(&format!("{}\n", path.display()));
+            print(&format!("{}\n", path.display()))?;
         } else {
             eprintln!("written: {}", path.display());
         }
