@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sink::escape;
+
 /// Exit codes of the command (the contract of the command line).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -57,7 +59,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One line a part, whatever the parts contain: names and paths come from outside.
-        let line = |text: &str| text.replace(['\n', '\r'], " ");
+        let line = |text: &str| escape::terminal(&text.replace(['\n', '\r'], " ")).into_owned();
         writeln!(f, "error: {}", line(&self.error))?;
         writeln!(f, "cause: {}", line(&self.cause))?;
         write!(f, "hint: {}", line(&self.hint))
@@ -65,3 +67,23 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_add_a_line_or_steer_the_terminal() {
+        let error = Error::failed("no\nerror: a\u{1b}[2J", "b\r", "c\u{202e}");
+        let shown = error.to_string();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "error: no error: a\\u{1b}[2J",
+                "cause: b ",
+                "hint: c\\u{202e}"
+            ]
+        );
+    }
+}

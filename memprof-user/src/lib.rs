@@ -5,6 +5,23 @@
 //! [`capture`], [`sink`], [`report`]. A [`model::Profile`] is finished and immutable; every view
 //! is made from it, with no root and no process.
 
+/// As the standard library's, which panics where nobody reads stderr any more (`2>&1 | head`, a
+/// terminal that was closed): the trace must not end with the words about it.
+macro_rules! eprint {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr(), $($text)*);
+    }};
+}
+
+/// See `eprint`.
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod bpf;
 pub mod capture;
 pub mod cli;

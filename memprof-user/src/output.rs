@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use crate::sink::clock;
+use crate::sink::{clock, escape};
 use crate::{Error, Result};
 
 /// Unfinished files of killed runs beside which a new one still finds a name.
@@ -25,6 +25,8 @@ const MAX_LEFT_BEHIND: u32 = 100;
 pub struct OutputBase {
     base: PathBuf,
     force: bool,
+    /// The time in a name of our choice.
+    stamp: Option<String>,
 }
 
 impl OutputBase {
@@ -32,17 +34,49 @@ impl OutputBase {
     /// its end taken away. Fails when one of a run's three files exists (but with `force`), or
     /// when the folder cannot be written to.
     pub fn resolve(base: Option<PathBuf>, force: bool) -> Result<OutputBase> {
-        let base =
-            base.unwrap_or_else(|| PathBuf::from(format!("mprofile_{}", clock::file_stamp())));
-        let base = match base.extension() {
-            Some(extension) if extension == "dat" => base.with_extension(""),
-            _ => base,
+        let resolved = match base {
+            None => OutputBase::stamped(clock::file_stamp()).free(),
+            Some(base) => OutputBase {
+                base: match base.extension() {
+                    Some(extension) if extension == "dat" => base.with_extension(""),
+                    _ => base,
+                },
+                force,
+                stamp: None,
+            },
         };
-        let resolved = OutputBase { base, force };
-        for path in [resolved.dat(), resolved.folded(), resolved.memprof()] {
-            check(&path, force)?;
+        for path in resolved.files() {
+            check(&path, resolved.force)?;
         }
         Ok(resolved)
+    }
+
+    fn stamped(stamp: String) -> OutputBase {
+        OutputBase {
+            base: PathBuf::from(format!("mprofile_{stamp}")),
+            // Whatever has this name is another run's.
+            force: false,
+            stamp: Some(stamp),
+        }
+    }
+
+    /// Itself, but where another run has taken a name of our choice: runs may begin in one second.
+    /// Then it is that of the next second that is free.
+    pub fn free(mut self) -> OutputBase {
+        while let Some(stamp) = &self.stamp
+            && self
+                .files()
+                .iter()
+                .any(|path| path.symlink_metadata().is_ok())
+            && let Some(next) = clock::next_file_stamp(stamp)
+        {
+            self = OutputBase::stamped(next);
+        }
+        self
+    }
+
+    fn files(&self) -> [PathBuf; 3] {
+        [self.memprof(), self.dat(), self.folded()]
     }
 
     /// `BASE`
@@ -96,7 +130,7 @@ pub fn check(path: &Path, force: bool) -> Result<()> {
 }
 
 /// A file being written. It carries its final name once [`OutputFile::finish`] has returned;
-/// dropped before, it leaves nothing behind (but with [`OutputFile::create_in_place`]).
+/// dropped before, it leaves nothing behind.
 #[derive(Debug)]
 pub struct OutputFile {
     file: File,
@@ -119,27 +153,6 @@ impl OutputFile {
             path: path.to_owned(),
             place,
             temporary: Some(temporary),
-            force,
-        })
-    }
-
-    /// A file that can be read while it grows, and that stays when the writer dies.
-    pub fn create_in_place(path: &Path, force: bool) -> Result<OutputFile> {
-        let place = Place::open(path)?;
-        place.refuse_existing(path, force)?;
-        let failed = |errno: Errno| cannot_write(path, errno.into());
-        if force {
-            match fs::unlinkat(&place.folder, &place.name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
-        let file = place.create(&place.name).map_err(failed)?;
-        Ok(OutputFile {
-            file,
-            path: path.to_owned(),
-            place,
-            temporary: None,
             force,
         })
     }
@@ -335,7 +348,7 @@ fn exists(path: &Path) -> Error {
 
 fn no_folder(path: &Path, folder: &Path, errno: Errno) -> Error {
     let hint = match errno {
-        Errno::NOENT => format!("mkdir -p '{}'", folder.display()),
+        Errno::NOENT => format!("mkdir -p {}", escape::shell(folder)),
         _ => "give a name in another folder: -o NAME".to_owned(),
     };
     Error::failed(
@@ -353,13 +366,13 @@ fn cannot_write(path: &Path, error: io::Error) -> Error {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!(
-                "make room (df -h '{}'), or write elsewhere: -o NAME",
-                folder.display()
+                "make room (df -h {}), or write elsewhere: -o NAME",
+                escape::shell(folder)
             )
         }
         _ => format!(
-            "write to a folder of yours: -o NAME (ls -ld '{}')",
-            folder.display()
+            "write to a folder of yours: -o NAME (ls -ld {})",
+            escape::shell(folder)
         ),
     };
     Error::failed(format!("cannot write {}", path.display()), error, hint)

@@ -106,7 +106,6 @@ fn nothing_is_overwritten_without_force() {
     let (folder, path) = folder_with("x.svg", "old");
     let error = write(&path, false, "new").unwrap_err();
     assert!(error.error.ends_with("exists already"), "{error}");
-    assert!(OutputFile::create_in_place(&path, false).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "old");
     write(&path, true, "new").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "new");
@@ -128,22 +127,14 @@ fn a_file_that_appeared_meanwhile_is_not_overwritten() {
 
 #[test]
 fn a_link_is_never_followed() {
-    for in_place in [false, true] {
-        let (folder, victim) = folder_with("victim", "precious");
-        let path = folder.path().join("x.dat");
-        symlink(&victim, &path).unwrap();
-        assert!(write(&path, false, "new").is_err());
-        if in_place {
-            let mut out = OutputFile::create_in_place(&path, true).unwrap();
-            out.write_all(b"new").unwrap();
-            out.finish().unwrap();
-        } else {
-            write(&path, true, "new").unwrap();
-        }
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
-        assert!(fs::symlink_metadata(&path).unwrap().is_file());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-    }
+    let (folder, victim) = folder_with("victim", "precious");
+    let path = folder.path().join("x.dat");
+    symlink(&victim, &path).unwrap();
+    assert!(write(&path, false, "new").is_err());
+    write(&path, true, "new").unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(fs::symlink_metadata(&path).unwrap().is_file());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new");
 }
 
 #[test]
@@ -197,17 +188,6 @@ fn what_a_killed_run_left_behind_is_in_nobodys_way() {
     assert_eq!(names(folder.path()).len(), 2);
 }
 
-#[test]
-fn a_file_in_place_is_read_while_it_grows() {
-    let folder = tempdir().unwrap();
-    let path = folder.path().join("x.dat");
-    let mut out = OutputFile::create_in_place(&path, false).unwrap();
-    out.write_all(b"CMDLINE x\n").unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "CMDLINE x\n");
-    drop(out);
-    assert_eq!(fs::read_to_string(&path).unwrap(), "CMDLINE x\n");
-}
-
 /// Set for the child of the test below: the folder in which it makes its files.
 const CHILD_FOLDER: &str = "MEMPROF_TEST_SUDO_FOLDER";
 const SUDO_UID: u32 = 4321;
@@ -219,8 +199,7 @@ fn under_sudo_files_belong_to_the_caller() {
     if let Some(folder) = std::env::var_os(CHILD_FOLDER) {
         let base = OutputBase::resolve(Some(Path::new(&folder).join("run")), false).unwrap();
         write(&base.folded(), false, "x").unwrap();
-        let dat = OutputFile::create_in_place(&base.dat(), false).unwrap();
-        return dat.finish().unwrap();
+        return write(&base.dat(), false, "x").unwrap();
     }
     let folder = tempdir().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())

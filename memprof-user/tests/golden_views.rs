@@ -5,7 +5,8 @@
 
 mod support;
 
-use memprof_user::model::{Mark, Profile};
+use memprof_user::model::{Mark, Profile, Sample};
+use memprof_user::recording::read_dat;
 use memprof_user::report::{self, ReportOptions};
 use memprof_user::sink::folded::{FoldedOptions, folded};
 use memprof_user::sink::{DatOptions, FlamegraphOptions, Format, Metric, SinkOptions, View};
@@ -91,14 +92,81 @@ fn the_dat_follows_its_options() {
         tree.contains("\nMEM 121.001465 1700000001.0000\n"),
         "{tree}"
     );
-    // The main process's own values are not of the tree's series.
-    let arbiter = "FUNC gunicorn.arbiter.run 55.0010 1700000000.0000 104.0010";
+    // The main process's own values are not of the tree's series. It lives to the end, where only a
+    // worker has a sample: 31 + 57 MiB.
+    let arbiter = "FUNC gunicorn.arbiter.run 55.0010 1700000000.0000 119.5012";
     assert!(tree.contains(arbiter), "{tree}");
     let uss = dat(DatOptions {
         metric: Metric::Uss,
         ..DatOptions::default()
     });
     assert!(uss.contains("FUNC gunicorn.arbiter.run 30.0005 "), "{uss}");
+}
+
+/// Of a very long run, each process has kept samples of other moments.
+#[test]
+fn the_total_of_the_tree_has_everybody_who_lives() {
+    let mut profile = support::gunicorn();
+    let (begin, end) = (
+        profile.started_epoch_s,
+        profile.started_epoch_s + profile.duration_s,
+    );
+    let sample = |process, epoch_s, mib| Sample {
+        process,
+        epoch_s,
+        bytes: mib * MIB,
+        main: process == 0,
+    };
+    profile.samples = vec![
+        sample(0, begin, 30),
+        sample(1, begin + 0.25, 10),
+        // It ends before the run, and nobody knows when.
+        sample(2, begin + 0.75, 5),
+        sample(0, begin + 1.0, 40),
+        sample(1, begin + 1.25, 20),
+        sample(1, end - 0.25, 25),
+    ];
+    profile.marks.clear();
+    let dat = DatOptions {
+        include_children: true,
+        multiprocess: false,
+        metric: Metric::Rss,
+    };
+    let options = SinkOptions {
+        dat,
+        ..Default::default()
+    };
+    let dat = written(Format::Dat, &profile, &options);
+    let lines = dat.lines().filter_map(|line| line.strip_prefix("MEM "));
+    let values = lines.filter_map(|line| line.split('.').next());
+    let values: Vec<&str> = values.collect();
+    assert_eq!(values, ["30", "40", "45", "50", "60", "65"], "{dat}");
+}
+
+/// mprof's `plot -s` dies of a series that has nothing but the file's first moment.
+#[test]
+fn a_series_has_more_than_the_first_moment() {
+    let mut profile = support::gunicorn();
+    profile.samples.truncate(2);
+    for include_children in [false, true] {
+        let dat = DatOptions {
+            include_children,
+            ..DatOptions::default()
+        };
+        let options = SinkOptions {
+            dat,
+            ..Default::default()
+        };
+        profile.marks.clear();
+        let text = written(Format::Dat, &profile, &options);
+        let read = read_dat(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(read.series().count(), 2, "{text}");
+        for series in read.series() {
+            let (first, last) = (&series.points[0], series.points.last().unwrap());
+            assert!(first.epoch_s < last.epoch_s, "{text}");
+            assert_eq!(first.bytes, last.bytes, "{text}");
+        }
+    }
 }
 
 #[test]

@@ -320,5 +320,11 @@ fn the_text_report_and_a_pipe_that_nobody_reads() {
             "{}: {said}",
             output.status
         );
+        // What was not written is told: a full disk has no end of a report.
+        let full = std::fs::File::create("/dev/full").expect("/dev/full");
+        let output = session.command(args).stdout(full).output().expect("start");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let told = said.contains("error: cannot write to stdout");
+        assert!(output.status.code() == Some(1) && told, "{said}");
     }
 }

@@ -86,6 +86,26 @@ fn a_zombie() {
     dead.wait().expect("reap");
 }
 
+/// Tools that list threads show their ids beside pids.
+#[test]
+fn a_thread_is_no_process() {
+    let Some(watched) = watched() else { return };
+    let Some(python) = require(machine::default_interpreter()) else {
+        return;
+    };
+    let code = "import threading\nthreading.Thread(target=input).start()\n\
+        print('ready', threading.enumerate()[-1].native_id, flush=True)";
+    let mut target = Program::start(Command::new(python).args(["-c", code]));
+    let ready = target.wait_stdout("ready ");
+    let thread = ready.trim_start_matches("ready ");
+    for verb in ["trace", "snapshot", "doctor"] {
+        let said = watched.refused(&[verb, "-p", thread], 1);
+        said.expect_words(&[&format!("-p {}", target.pid())]);
+    }
+    target.close_stdin();
+    target.wait_end();
+}
+
 #[test]
 fn a_pid_that_is_not_python() {
     let Some(watched) = watched() else { return };
@@ -185,6 +205,8 @@ fn wrong_command_lines() {
         assert_eq!(ended.code(), Some(2), "{args:?}: {ended:?}");
         expect_error(ended, 2);
     }
+    let said = expect_error(watched.session.start::<&str>(&[]).finish(), 2);
+    said.expect_words(&["no verb"]);
     watched.residue.assert_none();
 }
 

@@ -139,6 +139,40 @@ fn ctrl_c_and_sigterm_are_normal_ends() {
     }
 }
 
+/// A connection that breaks costs the connection: the terminal is gone, and nobody reads stderr.
+#[test]
+fn a_terminal_that_goes_ends_the_trace_and_not_its_result() {
+    let Some(watched) = watched() else { return };
+    for (disposition, ends) in [
+        ("--default-signal=HUP", true),
+        ("--ignore-signal=HUP", false),
+    ] {
+        let mut target = on_command(&watched.python);
+        let pid = target.pid().to_string();
+        // Whoever reads stderr leaves once it is attached.
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", "exec \"$@\" 2> >(sed -u /attached/q)", "bash"])
+            .args(["env", disposition, "--default-signal=INT"])
+            .arg(watched.session.binary())
+            .args(["trace", "-v", "-o", "out", "--force", "-p", &pid]);
+        let mut tracer = Program::start(command.current_dir(watched.session.dir()));
+        tracer.wait_stdout("attached");
+        grow(&mut target, 8, 1);
+        tracer.signal(Signal::HUP);
+        if !ends {
+            // nohup(1)
+            grow(&mut target, 8, 2);
+            tracer.signal(Signal::INT);
+        }
+        tracer.finish().expect_code(0);
+        watched.residue.assert_none();
+        let grown = watched.session.report().gross("grow", "on_command.py");
+        AMOUNT.check("grow", grown, if ends { 8 } else { 16 } * MIB);
+        expect_unharmed(target);
+    }
+}
+
 /// Where the tracer is when Ctrl-C comes.
 #[derive(Clone, Copy, Debug)]
 enum Moment {

@@ -341,7 +341,7 @@ fn what_is_no_function_and_no_capture_is_told() {
     assert!(said.cause.contains("line_tables.work"), "{said:?}");
     assert_eq!(
         said.hint,
-        "memprof-ebpf lines out.memprof --func 'line_tables.work'"
+        "memprof-ebpf lines out.memprof --func line_tables.work"
     );
     error(&["lines"], 1).expect_words(&["no capture here"]);
     error(&["lines", "out.memprof", "--func", "a**"], 2).expect_words(&["no pattern"]);

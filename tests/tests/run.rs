@@ -1,10 +1,11 @@
 //! `run`: the program behaves as without the tracer, and the files belong to who asked for them.
 
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use memprof_tests::dat;
 use memprof_tests::machine::{self, require, workload};
 use memprof_tests::process;
 use memprof_tests::program::Program;
@@ -101,6 +102,43 @@ fn the_exit_code_is_the_programs_only_with_e() {
     run(&[], &["--die", "9"]).expect_code(0);
     // As a shell says it: 128 + the signal.
     run(&["-E"], &["--die", "9"]).expect_code(137);
+}
+
+/// Names have seconds: who starts several runs at once starts them in one.
+#[test]
+fn runs_of_one_second_do_not_take_each_others_names() {
+    let Some((session, python)) = session() else {
+        return;
+    };
+    let python = python.to_string_lossy();
+    let words = ["run", "-q", "--", &python, "-c", "pass"];
+    let runs: Vec<Program> = (0..4).map(|_| session.start(&words)).collect();
+    for run in runs {
+        run.finish().expect_code(0);
+    }
+    for ending in ["dat", "folded", "memprof"] {
+        let entries = std::fs::read_dir(session.dir()).expect("the scratch folder");
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let names = names.filter(|name| Path::new(name).extension().is_some_and(|e| e == ending));
+        assert_eq!(names.count(), 4, "{ending}");
+    }
+    assert_eq!(session.run(&["list"]).stdout.lines().count(), 4);
+}
+
+/// Between its fork and its exec a program is a copy of the tracer, which has far more resident.
+#[test]
+fn what_the_tracer_has_resident_is_not_the_programs() {
+    let Some((session, _)) = session() else {
+        return;
+    };
+    // The first sample falls before the exec or after it.
+    for _ in 0..3 {
+        session.run(&["run", "-q", "--force", "-o", "out", "--", "sleep", "0.3"]);
+        let peak = dat::parse(&session.read("out.dat")).peak();
+        assert!((0.5..8.0).contains(&peak), "sleep has {peak} MiB?");
+        let rss_peak = session.report().processes[0].rss_peak;
+        assert!(rss_peak < 8 * truth::MIB, "{rss_peak}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::format::{
 };
 use super::validate;
 use crate::model::Profile;
+use crate::sink::escape;
 use crate::{Error, Exit, Result};
 
 /// What a capture file held.
@@ -60,7 +61,7 @@ pub fn open(path: &Path) -> Result<Capture> {
     let file = File::open(path).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::NotFound => "ls *.memprof".to_owned(),
-            _ => format!("ls -l '{shown}'"),
+            _ => format!("ls -l {}", escape::shell(path)),
         };
         Error::failed(format!("cannot open {shown}"), error, hint)
     })?;

@@ -148,7 +148,7 @@ pub struct CommonArgs {
     #[arg(long)]
     pub force: bool,
     /// Write a flame graph too [default name: BASE.svg]
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = false)]
+    #[arg(long, value_name = "FILE.svg", num_args = 0..=1, require_equals = false)]
     pub flamegraph: Option<Option<PathBuf>>,
     /// Folded stacks without lines
     #[arg(short = 'F', long)]

@@ -13,7 +13,7 @@ use crate::snapshot;
 /// `doctor`
 pub fn main(args: DoctorArgs) -> Result<ExitCode> {
     let kernel = doctor::kernel();
-    print(&format!("This machine\n{}", doctor::text(&kernel)));
+    print(&format!("This machine\n{}", doctor::text(&kernel)))?;
     let mut exit = doctor::exit(&kernel);
     for pid in args.pids {
         let target = existing(pid)?;
@@ -22,12 +22,12 @@ pub fn main(args: DoctorArgs) -> Result<ExitCode> {
         print(&format!(
             "\nProcess {pid}: {role}\n{}",
             doctor::text(&checks)
-        ));
+        ))?;
         let amiss = doctor::exit(&checks);
         exit = exit.or(amiss);
         if amiss.is_none() {
             let stacks = snapshot::stacks_of(&target)?;
-            print(&format!("\n{stacks}"));
+            print(&format!("\n{stacks}"))?;
         }
     }
     Ok(exit.map_or(ExitCode::SUCCESS, |exit| ExitCode::from(exit as u8)))

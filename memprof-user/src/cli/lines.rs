@@ -49,7 +49,7 @@ pub fn main(args: LinesArgs) -> Result<ExitCode> {
         false => lines::text(&lines, &tables, args.precision.into()),
     };
     match &args.output {
-        None => print(&text),
+        None => print(&text)?,
         Some(path) => {
             output::write_file(path, args.force, |out| out.write_all(text.as_bytes()))?;
             eprintln!("written: {}", path.display());

@@ -12,7 +12,7 @@ pub fn main() -> Result<ExitCode> {
     let folder = Folder::here()?;
     let rows = folder.recordings().iter().enumerate();
     let text: String = rows.map(|(number, name)| row(number, name)).collect();
-    print(&text);
+    print(&text)?;
     if let Some(note) = folder.note_on_others("peak") {
         eprintln!("note: {note}");
     }

@@ -52,10 +52,12 @@ pub fn main() -> ExitCode {
         Verb::Clean(args) => rm::clean(args),
         Verb::Doctor(args) => doctor::main(args),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("{error}");
-        ExitCode::from(error.exit as u8)
-    })
+    result.unwrap_or_else(failed)
+}
+
+fn failed(error: Error) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(error.exit as u8)
 }
 
 /// clap's own messages: help and version go to stdout and are no error; the rest takes the form
@@ -65,8 +67,17 @@ fn usage(error: &clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        print(&error.render().to_string());
-        return ExitCode::SUCCESS;
+        return print(&error.render().to_string()).map_or_else(failed, |()| ExitCode::SUCCESS);
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let verbs = Cli::command();
+        let verbs: Vec<&str> = verbs
+            .get_subcommands()
+            .map(|verb| verb.get_name())
+            .collect();
+        let cause = format!("it is one of {}", verbs.join(", "));
+        let error = Error::failed("no verb is given", cause, "memprof-ebpf --help");
+        return failed(error.with_exit(Exit::Usage));
     }
     let text = error.render().to_string();
     let mut lines = text
@@ -82,17 +93,20 @@ fn usage(error: &clap::Error) -> ExitCode {
         true => "the command line does not fit".to_owned(),
         false => rest.join("; "),
     };
-    eprintln!(
-        "{}",
-        Error::failed(first, cause, "memprof-ebpf --help").with_exit(Exit::Usage)
-    );
-    ExitCode::from(Exit::Usage as u8)
+    failed(Error::failed(first, cause, "memprof-ebpf --help").with_exit(Exit::Usage))
 }
 
 /// Prints to stdout. A closed pipe is success: the reader has seen enough.
-fn print(text: &str) {
+fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::failed(
+            "cannot write to stdout",
+            error,
+            "look for room: df -h",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Runs the tracer's asynchronous part on this thread: one core is what it may use.

@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 
 use super::args::CommonArgs;
 use crate::error::{Error, Result};
+use crate::model::Profile;
 use crate::output::{self, OutputBase};
 use crate::session::{Ending, Outcome};
-use crate::sink::{DatOptions, FoldedOptions, Format, SinkOptions};
+use crate::sink::{DatOptions, FoldedOptions, Format, SinkOptions, escape};
 use crate::{capture, report};
 
 /// Where the results of a run go; settled and checked before anything is traced.
 pub struct Outputs {
     base: OutputBase,
-    svg: Option<PathBuf>,
+    /// As it was typed; without a name it is BASE.svg.
+    flamegraph: Option<Option<PathBuf>>,
+    force: bool,
     dat: DatOptions,
     folded: FoldedOptions,
     quiet: bool,
@@ -25,16 +28,13 @@ impl Outputs {
     /// Fails when a file exists or could not be written.
     pub fn prepare(args: &CommonArgs) -> Result<Self> {
         let base = OutputBase::resolve(args.output.clone(), args.force)?;
-        let svg = args
-            .flamegraph
-            .as_ref()
-            .map(|path| path.clone().unwrap_or_else(|| base.svg()));
-        if let Some(svg) = &svg {
-            output::check(svg, args.force)?;
+        if let Some(svg) = svg(&args.flamegraph, &base) {
+            output::check(&svg, args.force)?;
         }
         Ok(Outputs {
             base,
-            svg,
+            flamegraph: args.flamegraph.clone(),
+            force: args.force,
             dat: args.dat(),
             folded: FoldedOptions {
                 merge_processes: args.merge_processes,
@@ -59,34 +59,55 @@ impl Outputs {
             Err(error) => failures.push(error),
         };
         let profile = &outcome.profile;
-        let force = self.base.force();
-        let memprof = self.base.memprof();
-        // The capture first: every other file can be made from it.
-        let saved = output::write_file(&memprof, force, |out| capture::write(profile, out));
-        note(&memprof, saved);
+        let (base, saved) = self.save(profile);
+        note(&base.memprof(), saved);
+        let svg = svg(&self.flamegraph, &base);
         let options = SinkOptions {
             dat: self.dat,
             folded: self.folded,
             ..SinkOptions::default()
         };
-        let svg = self.svg.clone().map(|svg| (Format::Flamegraph, svg));
         let formats = [
-            (Format::Dat, self.base.dat()),
-            (Format::Folded, self.base.folded()),
+            (Format::Dat, base.dat(), base.force()),
+            (Format::Folded, base.folded(), base.force()),
         ];
-        for (format, path) in formats.into_iter().chain(svg) {
+        let picture = svg.iter().cloned();
+        let picture = picture.map(|svg| (Format::Flamegraph, svg, self.force));
+        for (format, path, force) in formats.into_iter().chain(picture) {
             let result =
                 output::write_file(&path, force, |out| format.write(profile, &options, out));
             note(&path, result);
         }
-        self.say(outcome, &written, &failures);
+        self.say(outcome, &written, &failures, (&base, svg.as_deref()));
         match failures.into_iter().next() {
             None => Ok(()),
             Some(error) => Err(error),
         }
     }
 
-    fn say(&self, outcome: &Outcome, written: &[String], failures: &[Error]) {
+    /// Writes the capture, first: every other file can be made from it. Gives the base that the
+    /// files have in the end: a name of our choice may have been taken while we traced.
+    fn save(&self, profile: &Profile) -> (OutputBase, Result<()>) {
+        let mut base = self.base.clone().free();
+        loop {
+            let saved = output::write_file(&base.memprof(), base.force(), |out| {
+                capture::write(profile, out)
+            });
+            let next = base.clone().free();
+            if saved.is_ok() || next == base {
+                return (base, saved);
+            }
+            base = next;
+        }
+    }
+
+    fn say(
+        &self,
+        outcome: &Outcome,
+        written: &[String],
+        failures: &[Error],
+        (base, svg): (&OutputBase, Option<&Path>),
+    ) {
         for warning in &outcome.warnings {
             eprintln!("warning: {warning}");
         }
@@ -102,17 +123,21 @@ impl Outputs {
             eprintln!("written: {}", written.join(", "));
         }
         if failures.is_empty() {
-            let memprof = self.base.memprof();
-            eprintln!("next:    memprof-ebpf report {}", memprof.display());
-            eprintln!("         memprof-ebpf plot {}", memprof.display());
-            match &self.svg {
-                Some(svg) => eprintln!("         open {} in a browser", svg.display()),
+            let memprof = escape::shell(&base.memprof());
+            eprintln!("next:    memprof-ebpf report {memprof}");
+            eprintln!("         memprof-ebpf plot {memprof}");
+            match svg {
+                Some(svg) => eprintln!("         open {} in a browser", escape::shell(svg)),
                 None => eprintln!(
-                    "         memprof-ebpf flamegraph {} -o {}",
-                    memprof.display(),
-                    self.base.svg().display()
+                    "         memprof-ebpf flamegraph {memprof} -o {}",
+                    escape::shell(&base.svg())
                 ),
             }
         }
     }
+}
+
+fn svg(flamegraph: &Option<Option<PathBuf>>, base: &OutputBase) -> Option<PathBuf> {
+    let named = flamegraph.clone()?;
+    Some(named.unwrap_or_else(|| base.svg()))
 }

@@ -22,7 +22,7 @@ pub fn main(args: PeakArgs) -> Result<ExitCode> {
             None => recording.peaks(),
             Some(name) => during(&recording, name, &path),
         };
-        print(&text(&path, &peaks));
+        print(&text(&path, &peaks))?;
         if peaks == Peaks::default() && missing.is_none() {
             missing = Some(no_value(&recording, args.func.as_deref(), &path));
         }
@@ -74,7 +74,7 @@ fn no_value(recording: &Recording, func: Option<&str>, path: &Path) -> Error {
         return Error::failed(
             format!("{shown} has no sample"),
             "the run ended before the first one, or the file is damaged",
-            format!("memprof-ebpf rm '{shown}'"),
+            format!("memprof-ebpf rm {}", escape::shell(path)),
         );
     };
     let mut names: Vec<&str> = recording.calls.iter().map(|c| &*c.function).collect();
@@ -91,7 +91,7 @@ fn no_value(recording: &Recording, func: Option<&str>, path: &Path) -> Error {
     Error::failed(
         format!("{shown} has no call of {}", escape::terminal(name)),
         cause,
-        format!("memprof-ebpf peak '{shown}'"),
+        format!("memprof-ebpf peak {}", escape::shell(path)),
     )
 }
 

@@ -50,7 +50,7 @@ pub fn main(args: PlotArgs) -> Result<ExitCode> {
         slope: args.slope,
     };
     match target {
-        Target::Terminal => print(&plot::text(&recordings, &options, &terminal())),
+        Target::Terminal => print(&plot::text(&recordings, &options, &terminal()))?,
         Target::File { .. } => target.write(&plot::picture(&recordings, &options), args.dark)?,
     }
     Ok(ExitCode::SUCCESS)

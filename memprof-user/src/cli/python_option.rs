@@ -1,9 +1,10 @@
-//! `run --python` in both of its meanings.
+//! `run --python` in both of its meanings, and `run --flamegraph` in both.
 //!
-//! For mprof it is a flag, and what follows is the program: `mprof run --python app.py -x`. Ours
-//! takes an interpreter: `run --python python3.12 app.py -x`. A parser of options cannot tell
+//! For mprof `--python` is a flag, and what follows is the program: `mprof run --python app.py -x`.
+//! Ours takes an interpreter: `run --python python3.12 app.py -x`. A parser of options cannot tell
 //! which, and would take the program's own options for ours; so the line is put in an unambiguous
-//! form before: `--python=EXE`, or `--python -- PROGRAM`.
+//! form before: `--python=EXE`, or `--python -- PROGRAM`. `--flamegraph` may be followed by its FILE
+//! or by the program, which must not be taken for a file to write.
 
 use std::ffi::{OsStr, OsString};
 
@@ -20,6 +21,16 @@ pub fn settle(words: impl IntoIterator<Item = OsString>, run: &Command) -> Vec<O
     while let Some(word) = words.get(at) {
         if !is_option(word) {
             break; // the program
+        }
+        if word == "--flamegraph"
+            && let Some(next) = words.get(at + 1)
+            && !is_option(next)
+            && next != "--"
+            && !is_picture(next)
+            && words.get(at + 2).is_none_or(|word| word != "--")
+        {
+            words.insert(at + 1, "--".into());
+            break;
         }
         if word != "--python" {
             at += length(word, words.get(at + 1), run);
@@ -49,6 +60,11 @@ fn is_interpreter(word: &OsStr) -> bool {
     let word = word.to_string_lossy();
     let name = word.rsplit('/').next().unwrap_or_default();
     (name.starts_with("python") || name.starts_with("pypy")) && !name.ends_with(".py")
+}
+
+fn is_picture(word: &OsStr) -> bool {
+    let word = word.as_encoded_bytes().to_ascii_lowercase();
+    word.ends_with(b".svg")
 }
 
 fn is_option(word: &OsStr) -> bool {
@@ -147,6 +163,20 @@ mod tests {
                 "m run --flamegraph x.svg --python -- a.py",
             ),
             ("m run --python", "m run --python"),
+            // The picture's file, or the program.
+            (
+                "m run --flamegraph python3 a.py -x",
+                "m run --flamegraph -- python3 a.py -x",
+            ),
+            (
+                "m run --flamegraph x.SVG python3 a.py",
+                "m run --flamegraph x.SVG python3 a.py",
+            ),
+            (
+                "m run --flamegraph x -- a.py",
+                "m run --flamegraph x -- a.py",
+            ),
+            ("m run --flamegraph -q a.py", "m run --flamegraph -q a.py"),
         ] {
             assert_eq!(settled(typed), form);
         }

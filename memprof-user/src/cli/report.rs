@@ -31,9 +31,9 @@ pub fn main(args: ReportArgs) -> Result<ExitCode> {
         let json = report::json(&profile, &options);
         let text = serde_json::to_string_pretty(&json)
             .map_err(|e| Error::failed("cannot write JSON", e, "leave out --json"))?;
-        print(&(text + "\n"));
+        print(&(text + "\n"))?;
     } else {
-        print(&report::text(&profile, &options));
+        print(&report::text(&profile, &options))?;
     }
     Ok(ExitCode::SUCCESS)
 }

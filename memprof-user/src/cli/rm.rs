@@ -35,7 +35,7 @@ fn finish(removal: Removal, dry_run: bool) -> Result<ExitCode> {
             text += &escape::terminal(&path.to_string_lossy());
             text.push('\n');
         }
-        print(&text);
+        print(&text)?;
     } else {
         removal.carry_out()?;
     }

@@ -13,9 +13,9 @@ pub fn main(args: SnapshotArgs) -> Result<ExitCode> {
     if args.json {
         let text = serde_json::to_string_pretty(&snapshot::json(&snapshot))
             .map_err(|e| Error::failed("cannot write JSON", e, "leave out --json"))?;
-        print(&(text + "\n"));
+        print(&(text + "\n"))?;
     } else {
-        print(&snapshot::text(&snapshot));
+        print(&snapshot::text(&snapshot))?;
     }
     Ok(ExitCode::SUCCESS)
 }

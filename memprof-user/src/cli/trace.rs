@@ -7,7 +7,7 @@ use super::{block_on, outputs::Outputs};
 use crate::error::{Error, Exit, Result};
 use crate::python::{Detection, Detector};
 use crate::session::{Session, existing};
-use crate::target::{Target, pids};
+use crate::target::{IgnoredSignals, Target, pids};
 
 /// `trace`
 pub fn main(args: TraceArgs) -> Result<ExitCode> {
@@ -93,6 +93,8 @@ fn trace(pids: &[u32], common: &CommonArgs) -> Result<ExitCode> {
     for &pid in pids {
         existing(pid)?;
     }
+    // nohup(1)
+    let stays = IgnoredSignals::now().has(libc::SIGHUP);
     let outputs = Outputs::prepare(common)?;
     let command = pids
         .iter()
@@ -102,6 +104,9 @@ fn trace(pids: &[u32], common: &CommonArgs) -> Result<ExitCode> {
     let outcome = block_on(async {
         let mut session = Session::open(common.session())?;
         session.checkpoint_to(outputs.base())?;
+        if !stays {
+            session.end_at_hangup()?;
+        }
         session.mark(common.functions.clone(), None)?;
         session.watch(
             common.trigger.clone(),

@@ -336,7 +336,11 @@ fn the_launcher_of_a_program_is_not_part_of_it() {
         rss_bytes: BEFORE,
         ..Attach::default()
     });
+    model.borrow(7);
+    // On its way to the exec it writes to a page.
+    model.growth(&growth(7, 0, 1), None);
     model.task(&task(7, task_op::EXEC, 0, 0));
+    assert!(!model.borrows(7));
     model.growth(&growth(7, 0, 3), Some(StackIndex(1)));
     let (processes, ..) = model.finish(0.0);
     assert_eq!(processes[0].rss_start, 0);

@@ -77,7 +77,8 @@ pub struct Process {
     inherited_at_fork: u64,
     /// RSS last read, and what the ledger said was resident then.
     last_reading: Option<(u64, u64)>,
-    /// It runs in its parent's memory, until it executes a program (vfork).
+    /// It runs in its parent's memory (vfork) or in a copy of its launcher's, until it executes a
+    /// program.
     borrows: bool,
     /// The page tables have not been asked since the fork that made it.
     just_forked: bool,
@@ -156,12 +157,12 @@ impl Process {
         self.doubt_all();
     }
 
-    /// True while it runs in its parent's memory.
+    /// True while it runs in memory that is not its own.
     pub fn borrows(&self) -> bool {
         self.borrows
     }
 
-    /// It runs in its parent's memory: nothing of that is its own.
+    /// It runs in its parent's or its launcher's memory: nothing of that is its own.
     pub fn borrow(&mut self) {
         self.borrows = true;
     }
@@ -349,8 +350,8 @@ impl Process {
         for (owner, bytes) in self.unplaced.drain() {
             ledger.free(owner, bytes);
         }
-        if !self.seen {
-            // The program before was only the launcher's: its RSS is of no interest.
+        if self.borrows {
+            // What was resident is another's.
             self.info.rss_peak = 0;
             self.info.pss_peak = None;
             self.info.uss_peak = None;

@@ -44,7 +44,15 @@ impl Model {
         }
     }
 
-    /// True while the process runs in its parent's memory: what /proc says of it is the parent's.
+    /// The process was forked by whoever launches its program, and has not executed it yet.
+    pub fn borrow(&mut self, pid: u32) {
+        if let Some(process) = self.parts_mut().0.live_mut(pid) {
+            process.borrow();
+        }
+    }
+
+    /// True while the process runs in its parent's or launcher's memory: what /proc says of it is
+    /// theirs.
     pub fn borrows(&self, pid: u32) -> bool {
         let process = self.parts().0.live(pid);
         process.is_some_and(|process| process.borrows())

@@ -42,11 +42,10 @@ impl Folder {
     /// Looks into a folder.
     pub fn read(path: &Path) -> Result<Folder> {
         let failed = |error| {
-            let shown = path.display();
             Error::failed(
-                format!("cannot look into {shown}"),
+                format!("cannot look into {}", path.display()),
                 error,
-                format!("ls -ld '{shown}'"),
+                format!("ls -ld {}", escape::shell(path)),
             )
         };
         let mut folder = Folder {
@@ -84,13 +83,12 @@ impl Folder {
     /// One sentence on recordings that mprof's verbs do not see, when there are any.
     pub fn note_on_others(&self, verb: &str) -> Option<String> {
         let (first, rest) = self.others.split_first()?;
-        let first = escape::terminal(first);
-        Some(match rest.len() {
-            0 => format!("{first} has a name of its own: memprof-ebpf {verb} {first}"),
-            more => format!(
-                "{first} and {more} more have names of their own: memprof-ebpf {verb} {first}"
-            ),
-        })
+        let names = match rest.len() {
+            0 => format!("{first} has a name of its own"),
+            more => format!("{first} and {more} more have names of their own"),
+        };
+        let note = format!("{names}: {}", command(verb, first));
+        Some(escape::terminal(&note).into_owned())
     }
 
     /// The recordings that are meant for `verb` to look at: files, or else numbers (below zero,
@@ -164,12 +162,8 @@ impl Folder {
 
     fn nothing_here(&self, verb: &str) -> Error {
         let cause = "no file here is named mprofile_YYYYMMDDhhmmss.dat";
-        match self.note_on_others(verb) {
-            Some(note) => Error::failed(
-                "which recording?",
-                cause,
-                note.rsplit(": ").next().unwrap_or(&note),
-            ),
+        match self.others.first() {
+            Some(other) => Error::failed("which recording?", cause, command(verb, other)),
             None => Error::failed(
                 "there are no recordings here",
                 cause,
@@ -177,6 +171,10 @@ impl Folder {
             ),
         }
     }
+}
+
+fn command(verb: &str, file: &str) -> String {
+    format!("memprof-ebpf {verb} {}", escape::shell(file.as_ref()))
 }
 
 /// What stands for the time in mprof's default name; None for any other name.

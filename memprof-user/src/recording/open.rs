@@ -5,16 +5,18 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
 use super::{Recording, read_dat};
+use crate::sink::escape;
 use crate::{Error, Result, capture};
 
 /// Reads a `.dat` or a capture; the file's content says which it is. What had to be left out is
 /// told on stderr.
 pub fn open(path: &Path) -> Result<Recording> {
-    let shown = path.display();
+    let shown = path.to_string_lossy();
+    let shown = escape::terminal(&shown);
     let failed = |error: io::Error| {
         let hint = match error.kind() {
             io::ErrorKind::NotFound => "memprof-ebpf list".to_owned(),
-            _ => format!("ls -l '{shown}'"),
+            _ => format!("ls -l {}", escape::shell(path)),
         };
         Error::failed(format!("cannot read {shown}"), error, hint)
     };

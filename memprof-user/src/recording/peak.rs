@@ -60,7 +60,13 @@ impl Recording {
         let ends = match (call.pid, call.own_bytes) {
             // The main series may be the sum over all processes.
             (None, _) | (_, None) => [call.begin.bytes, call.end.bytes],
-            (Some(_), Some(own)) => own,
+            (Some(_), Some(own)) => match self.series_of(call) {
+                // These are RSS.
+                Some(series) if self.metric.as_deref().is_some_and(|metric| metric != "rss") => {
+                    [call.begin, call.end].map(|end| series.at(end.epoch_s))
+                }
+                _ => own,
+            },
         };
         let samples = self.series_of(call);
         let samples = samples.map(|series| series.between(call.begin.epoch_s, call.end.epoch_s));
@@ -116,6 +122,14 @@ mod tests {
         let (peaks, _) = recording().peaks_in("app.b.run");
         assert_eq!(peaks.main, None);
         assert_eq!(peaks.children, children(&[("7", 7.0)]));
+        let mut pss = recording();
+        pss.metric = Some("pss".to_owned());
+        let (peaks, _) = pss.peaks_in("app.b.run");
+        // Between 9 MiB at 101 s and 4 MiB at 102 s; its own values are of another kind.
+        let [(_, bytes)] = &peaks.children[..] else {
+            panic!("{peaks:?}")
+        };
+        assert!((bytes / MIB - 6.0).abs() < 1e-6, "{bytes}");
         let (peaks, functions) = recording().peaks_in("run");
         assert_eq!(functions.len(), 2, "both are meant");
         assert_eq!(peaks.main, Some(30.0 * MIB));

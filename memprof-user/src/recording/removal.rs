@@ -105,7 +105,7 @@ impl Removal {
                     let failed = Error::failed(
                         format!("cannot remove {}", file.path.display()),
                         std::io::Error::from(errno),
-                        format!("ls -ld '{}'", folder.display()),
+                        format!("ls -ld {}", escape::shell(folder)),
                     );
                     first = first.and(Err(failed));
                 }
@@ -315,7 +315,10 @@ fn not_one(path: &Path, why: &str) -> Error {
     Error::failed(
         format!("{} is not removed", path.display()),
         why,
-        format!("memprof-ebpf list; if you mean it: rm '{}'", path.display()),
+        format!(
+            "memprof-ebpf list; if you mean it: rm {}",
+            escape::shell(path)
+        ),
     )
     .with_exit(Exit::Failed)
 }

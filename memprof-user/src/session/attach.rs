@@ -5,7 +5,6 @@
 //! threads and children after that, again and again until nothing new appears.
 
 use super::collector::Collector;
-use super::existing;
 use crate::error::{Error, Exit, Result};
 use crate::python::{Detection, Interpreter, supported_versions};
 use crate::target::{Target, children};
@@ -19,6 +18,30 @@ enum Finding {
     Python(Box<Interpreter>),
     NotPython,
     Unsupported(String, String),
+}
+
+/// A pid that exists, or the error for the user.
+pub fn existing(pid: u32) -> Result<Target> {
+    let hint = "find the pid: pgrep -af python";
+    let target = Target::open(pid)
+        .map_err(|e| Error::failed(format!("there is no process {pid}"), e, hint))?;
+    if let Ok(process) = target.process()
+        && process != pid
+    {
+        return Err(Error::failed(
+            format!("{pid} is not a process"),
+            format!("it is a thread of process {process}"),
+            format!("the process and all its threads: -p {process}"),
+        ));
+    }
+    match target.is_alive() {
+        true => Ok(target),
+        false => Err(Error::failed(
+            format!("process {pid} has ended"),
+            "it is a zombie: its parent has not asked for its exit code yet",
+            hint,
+        )),
+    }
 }
 
 /// Attaches to `pids` and, with `follow`, to all their descendants. Returns a phrase for people.
@@ -136,4 +159,26 @@ fn refusal(findings: &[(u32, Finding)]) -> Error {
         "neither it nor a descendant has a CPython interpreter mapped",
         "find the pid: pgrep -af python",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zombie_is_told_as_what_it_is() {
+        let mut child = std::process::Command::new("true")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The pipe's end is the last that a process closes before it is a zombie, but for a moment.
+        let mut out = child.stdout.take().unwrap();
+        std::io::Read::read_to_end(&mut out, &mut Vec::new()).unwrap();
+        while Target::open(child.id()).unwrap().is_alive() {
+            std::thread::yield_now();
+        }
+        let error = existing(child.id()).unwrap_err().to_string();
+        assert!(error.contains("has ended"), "{error}");
+        child.wait().unwrap();
+    }
 }

@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 
 use super::collector::Collector;
+use super::listen;
 use crate::error::{Error, Result};
 use crate::output;
 
@@ -20,11 +21,8 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// Listens; files are `BASE.checkpoint-N.json`, N from 1.
     pub fn listen(base: PathBuf) -> Result<Self> {
-        let asked = signal(SignalKind::user_defined1()).map_err(|e| {
-            Error::failed("cannot wait for signals", e, "check the limit: ulimit -n")
-        })?;
         Ok(Checkpoints {
-            asked: Some(asked),
+            asked: Some(listen(SignalKind::user_defined1())?),
             base,
             written: 0,
         })

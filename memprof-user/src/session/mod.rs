@@ -30,7 +30,7 @@ use crate::model::Profile;
 use crate::python::Pattern;
 use crate::python::known::on_path;
 use crate::sink::Metric;
-use crate::target::{Launched, Target};
+use crate::target::Launched;
 
 use calls::Calls;
 use checkpoints::Checkpoints;
@@ -40,6 +40,7 @@ use sampler::Sampler;
 use status::StatusLine;
 use trigger::Watch;
 
+pub use attach::existing;
 pub use trigger::{OnTrigger, Trigger, bytes};
 
 /// Records taken from the ring before signals and clocks are looked at again.
@@ -118,25 +119,34 @@ pub struct Session {
 struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
+    /// None: a program gets it, or it has come. The shell tells of a closed terminal too, so that
+    /// it comes twice and is no second Ctrl-C.
+    hangup: Option<Signal>,
 }
 
 impl Interrupts {
     fn listen() -> Result<Self> {
-        let listen = |kind| {
-            signal(kind).map_err(|e| {
-                Error::failed("cannot wait for signals", e, "check the limit: ulimit -n")
-            })
-        };
         Ok(Interrupts {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
+            hangup: None,
         })
     }
 
     async fn next(&mut self) -> i32 {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => libc::SIGINT,
             _ = self.terminate.recv() => libc::SIGTERM,
+            _ = hangup => {
+                self.hangup = None;
+                libc::SIGHUP
+            }
         }
     }
 }
@@ -182,6 +192,12 @@ impl Session {
         Ok(())
     }
 
+    /// Ends with the terminal, as with Ctrl-C: what was gathered is not lost with a connection.
+    pub fn end_at_hangup(&mut self) -> Result<()> {
+        self.interrupts.hangup = Some(listen(SignalKind::hangup())?);
+        Ok(())
+    }
+
     /// Marks the calls of the functions that these names mean. `answers`: a folder to make, in
     /// which a program that tells of its functions looks for answers.
     pub fn mark(&mut self, patterns: Vec<Pattern>, answers: Option<PathBuf>) -> Result<()> {
@@ -223,6 +239,7 @@ impl Session {
             self.collector.learn_program(&program);
         }
         self.collector.begin(pid, std::process::id())?;
+        self.collector.model_mut().borrow(pid);
         self.roots.insert(pid);
         self.sampler.set_main(Some(pid));
         launched.release().map_err(|e| {
@@ -426,6 +443,11 @@ fn catch_up(ring: &mut Ring, collector: &mut Collector) {
     }
 }
 
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind)
+        .map_err(|e| Error::failed("cannot wait for signals", e, "check the limit: ulimit -n"))
+}
+
 /// Hands signals that have no meaning for the tracer on to the program it runs, while the
 /// runtime lives.
 pub fn forward_signals(pid: u32) -> Result<()> {
@@ -436,9 +458,7 @@ pub fn forward_signals(pid: u32) -> Result<()> {
         SignalKind::user_defined2(),
     ];
     for kind in kinds {
-        let mut stream = signal(kind).map_err(|e| {
-            Error::failed("cannot wait for signals", e, "check the limit: ulimit -n")
-        })?;
+        let mut stream = listen(kind)?;
         tokio::spawn(async move {
             while stream.recv().await.is_some() {
                 Launched::signal(pid, kind.as_raw_value());
@@ -446,41 +466,4 @@ pub fn forward_signals(pid: u32) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// A pid that exists, or the error for the user.
-pub fn existing(pid: u32) -> Result<Target> {
-    let hint = "find the pid: pgrep -af python";
-    let target = Target::open(pid)
-        .map_err(|e| Error::failed(format!("there is no process {pid}"), e, hint))?;
-    match target.is_alive() {
-        true => Ok(target),
-        false => Err(Error::failed(
-            format!("process {pid} has ended"),
-            "it is a zombie: its parent has not asked for its exit code yet",
-            hint,
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_zombie_is_told_as_what_it_is() {
-        let mut child = std::process::Command::new("true")
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The pipe's end is the last that a process closes before it is a zombie, but for a moment.
-        let mut out = child.stdout.take().unwrap();
-        std::io::Read::read_to_end(&mut out, &mut Vec::new()).unwrap();
-        while Target::open(child.id()).unwrap().is_alive() {
-            std::thread::yield_now();
-        }
-        let error = existing(child.id()).unwrap_err().to_string();
-        assert!(error.contains("has ended"), "{error}");
-        child.wait().unwrap();
-    }
 }

@@ -4,7 +4,7 @@
 //! line, a blank in a function's name, a missing column make the whole file unreadable. Lines
 //! that begin with `# ` are ours; it ignores them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 
 use super::escape;
@@ -83,24 +83,13 @@ impl<W: Write> DatWriter<W> {
 
     /// One sampling of all processes: the first target, and the others by pid. Once the first
     /// target has gone (`main` is None) there is no MEM line but under `include_children`.
-    pub fn sample(
-        &mut self,
-        epoch_s: f64,
-        main: Option<u64>,
-        children: &[(u32, u64)],
-    ) -> io::Result<()> {
-        let shown = if self.options.include_children {
-            let main = main.unwrap_or(0);
-            let add = |total: u64, &(_, bytes): &(u32, u64)| total.saturating_add(bytes);
-            Some(children.iter().fold(main, add))
-        } else {
-            main
-        };
-        if let Some(bytes) = shown {
+    fn sample(&mut self, sweep: &Sweep) -> io::Result<()> {
+        let epoch_s = sweep.epoch_s;
+        if let Some(bytes) = sweep.shown(self.options.include_children) {
             writeln!(self.out, "MEM {:.6} {epoch_s:.4}", mib(bytes))?;
         }
         if self.options.multiprocess {
-            for &(pid, bytes) in children {
+            for &(pid, bytes) in &sweep.children {
                 writeln!(self.out, "CHLD {pid} {:.6} {epoch_s:.4}", mib(bytes))?;
             }
         }
@@ -168,7 +157,11 @@ pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io:
     let mut dat = DatWriter::new(out, options);
     dat.cmdline(&profile.command)?;
     dat.series(told(profile).into_iter())?;
-    let mut sweeps = sweeps(profile);
+    let samples = samples(profile);
+    let mut sweeps = sweeps(profile, &samples);
+    if options.include_children {
+        complete(profile, &samples, &mut sweeps);
+    }
     let mut marks = profile.marks.clone();
     coarsen(&mut marks, MAX_FUNC_LINES, &mut FINEST_S.clone());
     let lines = func_lines(profile, &marks, &sweeps, options);
@@ -180,7 +173,7 @@ pub fn write(profile: &Profile, options: DatOptions, out: &mut dyn Write) -> io:
     );
     sweeps.sort_by(|a, b| a.epoch_s.total_cmp(&b.epoch_s));
     for sweep in &sweeps {
-        dat.sample(sweep.epoch_s, sweep.main, &sweep.children)?;
+        dat.sample(sweep)?;
     }
     for line in &lines {
         let keyword = if line.shown { "FUNC" } else { "# FUNC" };
@@ -215,6 +208,17 @@ struct Sweep {
 }
 
 impl Sweep {
+    /// What its MEM line has.
+    fn shown(&self, include_children: bool) -> Option<u64> {
+        if !include_children {
+            return self.main;
+        }
+        let children = self.children.iter();
+        Some(children.fold(self.main.unwrap_or(0), |sum, child| {
+            sum.saturating_add(child.1)
+        }))
+    }
+
     fn add(&mut self, sample: &Sample, process: &Process) {
         if sample.main {
             self.main = Some(self.main.unwrap_or(0).saturating_add(sample.bytes));
@@ -225,9 +229,9 @@ impl Sweep {
 }
 
 /// Samples of one time make one sweep; a sample of the main process always begins one.
-fn sweeps(profile: &Profile) -> Vec<Sweep> {
+fn sweeps(profile: &Profile, samples: &[Sample]) -> Vec<Sweep> {
     let mut sweeps: Vec<Sweep> = Vec::new();
-    for sample in &profile.samples {
+    for sample in samples {
         let Some(process) = profile.processes.get(sample.process as usize) else {
             continue;
         };
@@ -252,6 +256,62 @@ fn sweeps(profile: &Profile) -> Vec<Sweep> {
         sweeps.splice(..0, ends(profile));
     }
     sweeps
+}
+
+/// By time. mprof's `plot -s` dies where all that a series has is of the file's first moment:
+/// through that it finds no line. Such a process, which ended before the second sampling, is told
+/// a second time, as it was, at its end.
+fn samples(profile: &Profile) -> Vec<Sample> {
+    // Times have four decimals.
+    const NEXT_S: f64 = 0.0002;
+    let mut samples = profile.samples.clone();
+    samples.sort_by(|a, b| a.epoch_s.total_cmp(&b.epoch_s));
+    let first = samples.first().map_or(0.0, |sample| sample.epoch_s);
+    let second = samples.partition_point(|sample| sample.epoch_s < first + NEXT_S);
+    let (begin, later) = samples.split_at(second);
+    let again: HashSet<u32> = later.iter().map(|sample| sample.process).collect();
+    let once = begin
+        .iter()
+        .filter(|sample| !again.contains(&sample.process));
+    let ends: Vec<Sample> = once
+        .map(|sample| {
+            let process = profile.processes.get(sample.process as usize);
+            let end = process.map_or(first, |process| process.last_epoch_s);
+            Sample {
+                epoch_s: end.max(first + NEXT_S),
+                ..*sample
+            }
+        })
+        .collect();
+    samples.extend(ends);
+    samples.sort_by(|a, b| a.epoch_s.total_cmp(&b.epoch_s));
+    samples
+}
+
+/// For the total of the tree: a process that lives and has no sample in a sweep counts, in `main`,
+/// with its last one. Very long runs keep one of several samples, and of each process another one.
+/// One that ends has none from its last one on: what it shared is PSS of the others by then.
+fn complete(profile: &Profile, samples: &[Sample], sweeps: &mut [Sweep]) {
+    sweeps.sort_by(|a, b| a.epoch_s.total_cmp(&b.epoch_s));
+    let ends = samples
+        .iter()
+        .map(|sample| (sample.process, sample.epoch_s));
+    let ends: HashMap<u32, f64> = ends.collect();
+    let mut samples = samples.iter().peekable();
+    let mut last: HashMap<u32, &Sample> = HashMap::new();
+    for sweep in sweeps {
+        while let Some(sample) = samples.next_if(|sample| sample.epoch_s <= sweep.epoch_s) {
+            last.insert(sample.process, sample);
+        }
+        last.retain(|index, _| {
+            let process = profile.processes.get(*index as usize);
+            let stays = process.is_some_and(|process| !process.exited);
+            stays || ends.get(index).is_some_and(|&end| end > sweep.epoch_s)
+        });
+        let missing = last.values().filter(|last| last.epoch_s < sweep.epoch_s);
+        let missing = missing.fold(0u64, |sum, last| sum.saturating_add(last.bytes));
+        sweep.main = Some(sweep.main.unwrap_or(0).saturating_add(missing));
+    }
 }
 
 /// A file without MEM is an error to mprof: a run too short to sample shows its two ends.
@@ -381,16 +441,7 @@ struct Series(Vec<(f64, f64)>);
 
 impl Series {
     fn new(sweeps: &[Sweep], include_children: bool) -> Series {
-        let point = |sweep: &Sweep| {
-            let children = sweep.children.iter().map(|&(_, bytes)| mib(bytes));
-            let main = sweep.main.map(mib);
-            let shown = if include_children {
-                Some(main.unwrap_or(0.0) + children.sum::<f64>())
-            } else {
-                main
-            };
-            shown.map(|mem| (sweep.epoch_s, mem))
-        };
+        let point = |sweep: &Sweep| Some((sweep.epoch_s, mib(sweep.shown(include_children)?)));
         let mut points: Vec<(f64, f64)> = sweeps.iter().filter_map(point).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         Series(points)

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::path::Path;
 
 /// True for characters that steer a display instead of being shown: controls, line and paragraph
 /// separators, bidirectional marks and overrides (Unicode TR 36 and TR 9), what has no width,
@@ -40,6 +41,18 @@ pub fn terminal(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
+}
+
+/// A path as one word of a shell's command line, for the commands in hints: it may hold blanks and
+/// quotes, and begin like an option.
+pub fn shell(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let here = if text.starts_with('-') { "./" } else { "" };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => format!("{here}{text}"),
+        false => format!("'{here}{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// For one line of text read by a program: steering characters become `?`.
@@ -115,6 +128,19 @@ mod tests {
             terminal("a\u{202e}b\u{9b}c\nd"),
             "a\\u{202e}b\\u{9b}c\\u{a}d"
         );
+    }
+
+    #[test]
+    fn a_name_cannot_add_to_a_command() {
+        for (path, word) in [
+            ("run/out.v2.dat", "run/out.v2.dat"),
+            ("-o.dat", "./-o.dat"),
+            ("my run.dat", "'my run.dat'"),
+            ("a'; rm -r *; '.dat", "'a'\\''; rm -r *; '\\''.dat'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell(Path::new(path)), word);
+        }
     }
 
     #[test]

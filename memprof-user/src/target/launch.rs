@@ -49,6 +49,11 @@ impl IgnoredSignals {
         IgnoredSignals(mask.unwrap_or(0))
     }
 
+    /// Whether this one was.
+    pub fn has(self, signal: libc::c_int) -> bool {
+        self.0 >> (signal - 1) & 1 == 1
+    }
+
     /// The signals that the tracer sets handlers for, and that were ignored.
     fn handled(self) -> impl Iterator<Item = libc::c_int> {
         [
@@ -60,7 +65,7 @@ impl IgnoredSignals {
             libc::SIGUSR2,
         ]
         .into_iter()
-        .filter(move |signal| self.0 >> (signal - 1) & 1 == 1)
+        .filter(move |&signal| self.has(signal))
     }
 }
 

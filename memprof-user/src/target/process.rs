@@ -15,6 +15,8 @@ const ROLE_CHARS: usize = 80;
 const CMDLINE_BYTES: u64 = 64 * 1024;
 /// Bytes of /proc/PID/stat: 52 numbers and a name of 64 bytes at most.
 const STAT_BYTES: u64 = 4096;
+/// Bytes of /proc/PID/status: its groups, 65536 at most, come after what is read.
+const STATUS_BYTES: u64 = 4096;
 /// Readings of a family at most.
 const READINGS: usize = 8;
 /// Children listed in one file: pid_max (2^22) entries of 8 bytes.
@@ -67,6 +69,15 @@ impl Target {
         let own = stat(self.pid)?;
         let parent = stat(own.ppid)?;
         Ok(own.stack_start != 0 && own.stack_start == parent.stack_start)
+    }
+
+    /// Its pid; of what is only a thread, although it has a folder in /proc, its process's.
+    pub fn process(&self) -> io::Result<u32> {
+        let bytes = read_bounded(&format!("/proc/{}/status", self.pid), STATUS_BYTES)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut fields = text.lines().filter_map(|line| line.strip_prefix("Tgid:"));
+        let group = fields.next().and_then(|tgid| tgid.trim().parse().ok());
+        group.ok_or_else(|| gone(self.pid))
     }
 
     /// The file it executes. Fails for kernel threads and zombies.

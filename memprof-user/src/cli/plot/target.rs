@@ -12,6 +12,7 @@ use super::super::print;
 use crate::error::{Error, Exit, Result};
 use crate::output;
 use crate::plot::{self, Colours, Scene, Theme};
+use crate::sink::escape;
 
 /// Where a picture goes.
 pub enum Target {
@@ -49,7 +50,7 @@ impl Picture {
             _ => Err(Error::failed(
                 format!("cannot draw {}", path.display()),
                 "the end of the name says the format, and it is one of: .svg, .png",
-                format!("-o '{}'", path.with_extension("svg").display()),
+                format!("-o {}", escape::shell(&path.with_extension("svg"))),
             )
             .with_exit(Exit::Usage)),
         }
@@ -115,7 +116,7 @@ impl Target {
         };
         output::write_file(path, *force, |out| out.write_all(&bytes))?;
         if *unnamed {
-            print(&format!("{}\n", path.display()));
+            print(&format!("{}\n", path.display()))?;
         } else {
             eprintln!("written: {}", path.display());
         }

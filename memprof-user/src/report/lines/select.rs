@@ -72,13 +72,17 @@ fn no_such(name: &str, functions: &[Vec<String>], file: &Path) -> Error {
         None => Error::failed(
             error,
             "the capture has no Python function with growth",
-            format!("memprof-ebpf report {}", file.display()),
+            format!("memprof-ebpf report {}", escape::shell(file)),
         ),
     }
 }
 
 fn command(file: &Path, name: &str) -> String {
-    format!("memprof-ebpf lines {} --func '{name}'", file.display())
+    format!(
+        "memprof-ebpf lines {} --func {}",
+        escape::shell(file),
+        escape::shell(name.as_ref())
+    )
 }
 
 fn too_many(many: usize, functions: &[Place<FunctionKey<'_>>], file: &Path) -> Error {

@@ -7,7 +7,7 @@ use super::Chosen;
 use crate::error::{Error, Exit};
 use crate::python::patterns::nearest;
 use crate::python::{Functions, Pattern};
-use crate::sink::escape::terminal;
+use crate::sink::escape::{shell, terminal};
 
 /// Names that a sentence lists.
 const LISTED: usize = 8;
@@ -150,7 +150,7 @@ fn no_match<'a>(pattern: &Pattern, names: impl Iterator<Item = &'a str>) -> Stri
         Some(first) => format!(
             "--func {text}: no traced process had such a function; the nearest: {}; try: --func {}",
             terminal(&near.join(", ")),
-            terminal(first)
+            terminal(&shell(first.as_ref()))
         ),
     }
 }
@@ -163,7 +163,7 @@ pub fn too_many(pattern: &Pattern, pid: u32, names: &[&str]) -> Error {
     Error::failed(
         format!("--func {text} means {} functions of pid {pid}", names.len()),
         format!("among them {}", listed.join(", ")),
-        format!("name one of them: --func {first}"),
+        format!("name one of them: --func {}", shell(first.as_ref())),
     )
     .with_exit(Exit::Usage)
 }
