@@ -191,6 +191,12 @@ fn ctrl_c_during_start_up() {
         let mut tracer = watched
             .session
             .start(&["trace", "-p", &pid, "-o", "out", "--force"]);
+        // Before, it is the program that gives SIGINT its default meaning back, and ignores it.
+        let comm = format!("/proc/{}/comm", tracer.pid());
+        wait_until("the tracer's own program", PATIENCE, || {
+            let comm = std::fs::read_to_string(&comm).unwrap_or_default();
+            (comm.trim() == "memprof-ebpf" || tracer.has_ended()).then_some(())
+        });
         if matches!(moment, Moment::Loading) {
             wait_until("a BPF object in the tracer", PATIENCE, || {
                 (holds_bpf(tracer.pid()) || tracer.has_ended()).then_some(())
