@@ -42,7 +42,8 @@ impl Calls {
             self.says.full(pid);
         }
         let mut refused: Vec<(u64, io::Error)> = Vec::new();
-        for _ in 0..ROUNDS {
+        let mut others_have = 0;
+        for round in 0..ROUNDS {
             let mut opened = false;
             let threads = Target::open(pid).and_then(|target| target.threads());
             for tid in threads.unwrap_or_default() {
@@ -58,6 +59,15 @@ impl Calls {
                         Ok(()) => armed |= bit,
                         // It has just gone.
                         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+                        // A thread that was just made by one that has it: it inherited the
+                        // watchpoint, and was made before that was noted.
+                        Err(e)
+                            if e.raw_os_error() == Some(libc::ENOSPC)
+                                && round > 0
+                                && others_have & bit != 0 =>
+                        {
+                            armed |= bit;
+                        }
                         Err(e) => refused.push((watched.code, e)),
                     }
                 }
@@ -65,6 +75,7 @@ impl Calls {
                     continue;
                 }
                 opened = true;
+                others_have |= armed;
                 tables.set_armed(tid, armed);
                 if tables.watches(pid) != Some(watches) {
                     // It has executed another program meanwhile, whose addresses they are not.
