@@ -298,6 +298,34 @@ fn debug_registers_that_another_program_has_are_left_to_it() {
 }
 
 #[test]
+fn the_programs_own_function_goes_before_an_installed_one_when_it_comes_later() {
+    let (Some(session), Some(python)) = (Session::open(), require(machine::interpreter("3.12")))
+    else {
+        return;
+    };
+    let installed = session.file("site-packages");
+    std::fs::create_dir(&installed).expect("a folder");
+    std::fs::write(installed.join("other.py"), "def late(n): pass\n").expect("a file");
+    let script = workload("called.py");
+    let code = format!("import other, runpy; runpy.run_path({script:?}, run_name='__main__')");
+    let mut program = Program::start(
+        Command::new(&python)
+            .args(["-B", "-c", &code])
+            .env("PYTHONPATH", &installed),
+    );
+    program.wait_stdout("ready");
+    let pid = program.pid();
+    let mut tracer = attach(&session, &program, &["late"]);
+    order(&mut program, "define", 1);
+    tracer.wait_stderr("each call of __main__.late is marked");
+    order(&mut program, "late", 40);
+    let (said, rows) = end(&session, program, tracer);
+    assert!(said.contains("other.late is not marked any more"), "{said}");
+    assert_eq!(mark(&rows, pid, "__main__.late").calls, 40);
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+}
+
+#[test]
 fn a_name_that_means_nothing_gets_the_nearest() {
     let (Some(session), Some(python)) = (Session::open(), require(machine::interpreter("3.11")))
     else {

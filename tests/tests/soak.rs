@@ -152,11 +152,12 @@ fn check(told: &Told, rows: &[Row]) -> u64 {
         };
         let callers: Vec<&str> = frames[..inside].iter().map(String::as_str).collect();
         let here = function(&frames[inside]);
-        // A generator is made by a frame of its own function, by a line that need not resume it.
+        // A generator is made by a frame of its own function, by a line that need not resume it,
+        // or by what that calls (contextlib).
         let is_made = || {
-            let (last, others) = callers.split_last()?;
+            let by = callers.iter().rposition(|frame| frame.contains(file))?;
             let is_known = chains.iter().flatten().any(|frame| function(frame) == here);
-            Some(is_known && places.contains(&(others, function(last))))
+            Some(is_known && places.contains(&(&callers[..by], function(callers[by]))))
         };
         assert!(
             places.contains(&(&callers[..], here)) || is_made() == Some(true),

@@ -214,9 +214,10 @@ impl Calls {
         next.unwrap_or(process.since)
     }
 
-    /// True while a name means nothing in a process, or may come to mean more.
+    /// True while a name means nothing in a process, or may come to mean more, or better.
     fn is_missing(&self, process: &Process) -> bool {
-        let has = |index: usize| process.chosen.iter().any(|chosen| chosen.pattern == index);
+        let is_of = |index: usize, one: &Chosen| one.pattern == index && one.fit > Fit::Installed;
+        let has = |index: usize| process.chosen.iter().any(|one| is_of(index, one));
         let mut patterns = self.patterns.iter().enumerate();
         patterns.any(|(index, pattern)| {
             !process.refused.contains(&index) && (pattern.is_glob() || !has(index))
