@@ -12,6 +12,9 @@ use crate::target::resident_bytes;
 /// Titles change rarely: gunicorn's workers set theirs once.
 const ROLE_EVERY: Duration = Duration::from_secs(1);
 
+/// Sweeps over PSS or USS until none of the processes ended meanwhile; then it is taken as it is.
+const SWEEPS: usize = 3;
+
 /// Takes samples.
 pub struct Sampler {
     metric: Metric,
@@ -46,8 +49,8 @@ impl Sampler {
             self.next_roles = Instant::now() + ROLE_EVERY;
         }
         let turn = self.shares.round(&pids);
+        let mut readings = Vec::new();
         for pid in pids {
-            let main = Some(pid) == self.main;
             if collector.model().borrows(pid) {
                 continue;
             }
@@ -59,24 +62,46 @@ impl Sampler {
             }
             let ahead = collector.pending_bytes(pid);
             collector.look_at_pending(pid);
-            let model = collector.model_mut();
-            model.set_rss(pid, rss, ahead);
-            let bytes = match self.metric {
-                Metric::Rss => Some(rss),
-                Metric::Pss => self.shares.read_now(pid, model).map(|read| read.pss),
-                Metric::Uss => self.shares.read_now(pid, model).map(|read| read.uss),
-            };
-            if let Some(bytes) = bytes {
-                model.sample(pid, epoch_s, bytes, main);
-            }
+            collector.model_mut().set_rss(pid, rss, ahead);
+            readings.push((pid, rss));
             if roles {
                 collector.refresh_role(pid);
             }
+        }
+        if self.metric != Metric::Rss {
+            let pids: Vec<u32> = readings.iter().map(|(pid, _)| *pid).collect();
+            readings = self.read_shares(&pids, collector);
+        }
+        for (pid, bytes) in readings {
+            let main = Some(pid) == self.main;
+            collector.model_mut().sample(pid, epoch_s, bytes, main);
         }
         if self.metric == Metric::Rss {
             for pid in turn {
                 self.shares.read(pid, collector.model_mut());
             }
         }
+    }
+    /// PSS or USS of these processes, of one moment: what a process that ends shared is the others'
+    /// more, so that with its old reading it would count twice.
+    fn read_shares(&mut self, pids: &[u32], collector: &mut Collector) -> Vec<(u32, u64)> {
+        let mut readings = Vec::new();
+        for _ in 0..SWEEPS {
+            let model = collector.model_mut();
+            let read = pids.iter().filter_map(|&pid| {
+                let share = self.shares.read_now(pid, model)?;
+                let bytes = match self.metric {
+                    Metric::Uss => share.uss,
+                    _ => share.pss,
+                };
+                Some((pid, bytes))
+            });
+            readings = read.collect();
+            let lives = |pid: u32| resident_bytes(pid).is_ok_and(|rss| rss > 0);
+            if readings.iter().all(|&(pid, _)| lives(pid)) {
+                break;
+            }
+        }
+        readings
     }
 }
