@@ -238,7 +238,8 @@ impl Service {
     }
 }
 
-fn address(log: &str) -> Option<SocketAddr> {
+/// Where a gunicorn with this log listens, once it says so.
+pub fn address(log: &str) -> Option<SocketAddr> {
     let (_, rest) = log.split_once("Listening at: http://")?;
     rest.split_whitespace().next()?.parse().ok()
 }

@@ -9,6 +9,7 @@ use memprof_tests::http;
 use memprof_tests::machine::{self, require, workload};
 use memprof_tests::program::Program;
 use memprof_tests::report::Mark;
+use memprof_tests::service::address;
 use memprof_tests::session::Session;
 use rustix::process::Signal;
 
@@ -130,10 +131,7 @@ fn workers_from_their_first_request(module: &str) {
     let mut service = Program::start(command);
     let serving = |text: &str| text.matches("serving ").count() == 2;
     service.wait_stderr_text(serving, "two workers");
-    let log = service.stderr_so_far();
-    let (_, rest) = log.split_once("Listening at: http://").expect("an address");
-    let address = rest.split_whitespace().next().expect("an address");
-    let address = address.parse().expect("an address");
+    let address = address(&service.stderr_so_far()).expect("an address");
     let mut answered = BTreeMap::<u32, u64>::new();
     for _ in 0..8 {
         let answer = http::get(address, "/").body().expect("an answer");

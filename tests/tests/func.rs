@@ -10,6 +10,7 @@ use memprof_tests::http;
 use memprof_tests::machine::{self, require, workload};
 use memprof_tests::program::Program;
 use memprof_tests::report::Mark;
+use memprof_tests::service::address;
 use memprof_tests::session::Session;
 use rustix::process::Signal;
 
@@ -435,10 +436,7 @@ fn requests_to_two_workers(at_a_time: usize, module: &str) {
     );
     let serving = |text: &str| text.matches("serving ").count() == 2;
     service.wait_stderr_text(serving, "two workers");
-    let log = service.stderr_so_far();
-    let (_, rest) = log.split_once("Listening at: http://").expect("an address");
-    let address = rest.split_whitespace().next().expect("an address");
-    let address = address.parse().expect("an address");
+    let address = address(&service.stderr_so_far()).expect("an address");
 
     let functions = ["handle", "load", "parse", "store"];
     let named = functions.map(|name| format!("{module}{name}"));

@@ -10,6 +10,7 @@ use memprof_tests::judge::{judge_functions, judge_plot_and_peak};
 use memprof_tests::machine::{self, require, workload};
 use memprof_tests::process::{PATIENCE, wait_until};
 use memprof_tests::program::Program;
+use memprof_tests::service::address;
 use memprof_tests::session::Session;
 use memprof_tests::truth::{KIB, MIB, Tolerance};
 use rustix::process::Signal;
@@ -108,11 +109,6 @@ impl Served {
             (self.held() >= count).then_some(())
         });
     }
-}
-
-fn address(log: &str) -> Option<SocketAddr> {
-    let (_, rest) = log.split_once("Listening at: http://")?;
-    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// Each worker has all four functions, on the levels 0 to 3, as often as it answered.
